@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* flowstate.h - the flow table: which conversation a packet belongs to, and whose it is.
+ *
+ * A flow has two halves. The original half is a tuple as its initiator sends it, in the realm (site or egress)
+ * of the initiator; the reply half is the tuple that an answer must have, in the realm of the other side. Each
+ * half has an attachment: the tunnel (or egress) that packets *to that half's sender* leave by. A packet is
+ * looked up by (realm it arrived in, tuple); it is of direction FS_ORIG when that matches the original half,
+ * FS_REPLY when it matches the reply half.
+ *
+ * Invariants, which the model test holds against random operations:
+ *   - within a realm no two live flows have a tuple in common, original or reply;
+ *   - a reply tuple freed by one site is closed to other sites for the quarantine time;
+ *   - a packet that arrived in one realm never touches a flow that has no half in it.
+ *
+ * Pure: no I/O but the mapping of the arena file, no clock (now_ms is an argument and must not run backwards),
+ * no allocation after fs_open. Not thread-safe: one instance is one shard of one loop.
+ *
+ * References: RFC 4787, 5382, 5508, 7857 (timeouts, NAT behaviour), RFC 6056 (port choice).
+ */
+#ifndef ARRD_FLOWSTATE_FLOWSTATE_H
+#define ARRD_FLOWSTATE_FLOWSTATE_H
+
+#include "gateway/base/addr.h"
+#include "gateway/base/drop.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct flowstate;
+
+/* ---- names: sites, tunnels, egresses --------------------------------------------------------------- */
+
+/* (slot, generation): slot in the low 16 bits. A slot is used again only when no flow refers to it, and then
+ * with another generation. FS_ID_NONE is never handed out. */
+typedef uint32_t fs_id;
+#define FS_ID_NONE 0
+#define FS_SLOT(id) ((uint16_t)((id)&0xffff))
+#define FS_SLOTS    65536
+#define FS_NAME_MAX 63
+
+enum fs_kind { FS_SITE = 1, FS_TUNNEL, FS_EGRESS };
+
+/* ---- states and timeouts --------------------------------------------------------------------------- */
+
+/* state, name, timeout key of [flows], default in seconds */
+#define FS_STATES(X)                                                                                                  \
+	X(TCP_OPENING, "opening", "tcp_opening", 240)                                                                 \
+	X(TCP_ESTABLISHED, "established", "tcp_established", 7440)                                                    \
+	X(TCP_HALF_CLOSED, "half-closed", "tcp_half_closed", 7440)                                                    \
+	X(TCP_CLOSING, "closing", "tcp_closing", 240)                                                                 \
+	X(TCP_RESET, "reset", "tcp_reset", 240)                                                                       \
+	X(UDP_ONE_WAY, "one-way", "udp_one_way", 120)                                                                 \
+	X(UDP_TWO_WAY, "two-way", "udp_two_way", 300)                                                                 \
+	X(ICMP_ECHO, "echo", "icmp", 60)                                                                              \
+	X(OTHER, "other", "other", 600)                                                                               \
+	X(QUARANTINE, "quarantine", "quarantine", 240)
+
+enum fs_state {
+	FS_FREE = 0,
+#define X(id, name, key, dflt) FS_##id,
+	FS_STATES(X)
+#undef X
+	FS_STATE_COUNT
+};
+const char *fs_state_name(enum fs_state s);
+const char *fs_state_key(enum fs_state s);
+uint32_t fs_state_default_s(enum fs_state s);
+
+/* ---- opening ---------------------------------------------------------------------------------------- */
+
+struct fs_config {
+	const char *path;     /* the arena file (a directory on tmpfs holds it), NULL: memory of the process */
+	uint8_t boot_id[16];  /* of this boot: an arena of another one is refused */
+	uint32_t max;         /* flows, quarantined ones included */
+	uint32_t max_per_site; /* 0: no limit; fs_set_site_limit overrides */
+	uint32_t timeout_s[FS_STATE_COUNT];
+	bool tcp_loose;       /* a TCP flow may begin in mid-stream, from a site */
+	struct prefix pool4, pool6; /* overlap_pool: source addresses for what ports cannot tell apart */
+	uint16_t nshards, shard;    /* 1, 0 when there is one */
+	uint8_t shard_key[16];      /* equal for all shards */
+};
+
+enum fs_open_kind { FS_OPEN_NEW, FS_OPEN_ADOPTED, FS_OPEN_REFUSED };
+struct fs_open_report {
+	enum fs_open_kind kind; /* REFUSED: the file was not usable, a new one took its place */
+	uint32_t flows;         /* adopted */
+	uint32_t torn;          /* records dropped as torn or contradictory */
+	char why[96];           /* REFUSED: the reason, for the log */
+};
+
+/* Opens the arena and rebuilds the index under a new key. Returns 0 or -errno (-EBUSY: another process has the
+ * file open). Adopted flows stay asleep, are not found, until their names are bound: see fs_bind. */
+int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms, struct fs_open_report *rep);
+
+/* Unmaps and leaves the file as it is, for the next start. */
+void fs_close(struct flowstate *fs);
+
+/* Applies new timeouts and limits. max, path, pools and shards cannot change. */
+void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg);
+
+/* The id of a name: that of an earlier run if it is known and, for a tunnel, still belongs to the same site;
+ * otherwise a new one. site: for FS_TUNNEL the site's id, else FS_ID_NONE. Binding again what is bound returns
+ * the same id. FS_ID_NONE when all slots are taken. */
+fs_id fs_bind(struct flowstate *fs, enum fs_kind kind, const char *name, fs_id site);
+
+/* The name is gone: its flows end (their reply tuples go into quarantine), found no more from this call on;
+ * the records are worked off by fs_tick. */
+void fs_unbind(struct flowstate *fs, fs_id id);
+
+/* Call after the first round of fs_bind: every adopted name that was not bound is unbound. */
+void fs_unbind_rest(struct flowstate *fs);
+
+const char *fs_name(const struct flowstate *fs, fs_id id); /* "" if it is not known */
+void fs_set_site_limit(struct flowstate *fs, fs_id site, uint32_t max); /* 0: as configured for all */
+uint32_t fs_site_flows(const struct flowstate *fs, fs_id site);
+uint32_t fs_attach_flows(const struct flowstate *fs, fs_id tunnel_or_egress); /* live flows pinned to it */
+
+/* ---- the packet path -------------------------------------------------------------------------------- */
+
+enum fs_dir { FS_ORIG, FS_REPLY };
+#define FS_NONE UINT32_MAX
+
+struct fs_key {
+	struct tuple t;
+	fs_id realm;
+};
+
+struct fs_hit {
+	uint32_t flow; /* FS_NONE: not found */
+	enum fs_dir dir;
+};
+
+/* Looks up n keys: hashes all, prefetches, then compares. No effect on the flows. n may be any number. */
+void fs_find(struct flowstate *fs, const struct fs_key *keys, unsigned n, struct fs_hit *out);
+
+/* What fs_pass and fs_begin are told of a packet. */
+struct fs_packet {
+	struct fs_key key;
+	fs_id via;         /* the tunnel or egress that it came by */
+	uint32_t octets;   /* IP length (of all the segments of a super-packet, as one) */
+	uint32_t packets;  /* that it stands for, at least 1 */
+	uint8_t tcp_flags; /* TCP only, as are the next */
+	uint8_t wscale;    /* of a SYN: shift + 1, 0: no option */
+	uint16_t window;
+	uint32_t seq, ack; /* host order */
+	uint32_t tcp_len;  /* payload octets */
+	uint16_t mss;      /* MSS option of a SYN, 0: none */
+};
+
+#define FS_BEGIN_READDRESS 1u /* the source must be replaced from the pool, even without a collision */
+
+/* Begins a flow: its original half is pk->key, attached to pk->via; the reply half lies in realm, attached to
+ * via. The kind of packet has been judged by the caller, but for TCP rules that tcp_loose governs
+ * (from_egress: never loose). If the key has a flow already, that is the answer.
+ * The reply tuple is the key's turned round where that is free; else another source port (random, RFC 6056),
+ * else another source address from the pool. Does not account the packet: fs_pass does.
+ * Returns DROP_NONE, DROP_TUPLE_COLLISION, DROP_FLOW_TABLE_FULL, DROP_SITE_LIMIT or DROP_NOT_A_BEGINNING. */
+enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm, fs_id via, bool from_egress,
+	unsigned flags, uint64_t now_ms, struct fs_hit *out);
+
+/* Accounts a packet to the flow that was found for it: time, counters, state, and the move of the attachment
+ * when it came by another tunnel of its realm. Returns DROP_NONE or the reason to drop it. */
+enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packet *pk, uint64_t now_ms);
+
+/* Fetches the record into the cache. */
+void fs_prefetch(const struct flowstate *fs, uint32_t flow);
+
+/* What the packet path needs of a flow. */
+struct fs_half {
+	struct tuple t; /* as its sender sends it */
+	fs_id realm;    /* of its sender */
+	fs_id via;      /* what packets to its sender leave by */
+};
+void fs_half(const struct flowstate *fs, uint32_t flow, enum fs_dir dir, struct fs_half *out);
+bool fs_translated(const struct flowstate *fs, uint32_t flow);
+/* The largest TCP payload that the sender of dir may be sending: the smaller of what the other side announced
+ * and what fs_clamp_mss recorded; 0 if never seen. */
+uint16_t fs_mss(const struct flowstate *fs, uint32_t flow, enum fs_dir dir);
+/* Records that the MSS option of a SYN in direction dir was lowered to mss on its way. */
+void fs_clamp_mss(struct flowstate *fs, uint32_t flow, enum fs_dir dir, uint16_t mss);
+
+/* ---- upkeep and looking ----------------------------------------------------------------------------- */
+
+/* Expires what is due and works off unbound names; examines at most budget records. Returns how many flows
+ * ended. Call it every 100 ms or more often. */
+unsigned fs_tick(struct flowstate *fs, uint64_t now_ms, unsigned budget);
+
+/* Called for each flow that ends early (flush, unbind, evict), before its record changes: the owner deletes the
+ * kernel's conntrack entry there. Not for plain expiry. */
+typedef void fs_end_cb(void *arg, uint32_t flow);
+void fs_on_early_end(struct flowstate *fs, fs_end_cb *cb, void *arg);
+
+/* Ends one flow now; its reply tuple goes into quarantine. */
+void fs_end(struct flowstate *fs, uint32_t flow, uint64_t now_ms);
+
+/* A copy of a record, for listings. */
+struct fs_info {
+	enum fs_state state;
+	bool translated;
+	struct fs_half half[2];
+	uint64_t created_ms, seen_ms, expires_ms;
+	uint64_t packets[2], octets[2]; /* by direction */
+};
+/* The next flow at or behind *cursor (0 to begin) that is not free, into flow and info; moves *cursor behind it;
+ * looks at no more than budget records. Returns 1; 0 when the budget ran out (call again); -1 at the end.
+ * A listing thus stays valid while flows come and go. Quarantined records are shown with their state. */
+int fs_next(const struct flowstate *fs, uint32_t *cursor, unsigned budget, uint32_t *flow, struct fs_info *info);
+
+struct fs_stats {
+	uint32_t used, quarantined, max; /* used: live flows, without the quarantined */
+	uint64_t created, expired, evicted, translated, refused;
+};
+void fs_get_stats(const struct flowstate *fs, struct fs_stats *out);
+
+/* Checks every invariant of arena, index and lists by brute force; for tests. Returns NULL or what is wrong. */
+const char *fs_check(const struct flowstate *fs);
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* pkt.h - an inner packet and what was read from its headers.
+ *
+ * A struct pkt does not own its octets: they lie in the buffer that they were received into, which outlives
+ * the batch. pkt_parse() is the only reader of raw inner packets; whoever comes later relies on the offsets
+ * that it checked. A super-packet (gso_size > 0) is one TCP or UDP flow's run of segments under one header.
+ *
+ *   data          data+l4            data+payload            data+len
+ *   | IP header(s) | TCP/UDP/ICMP … | payload               |
+ *
+ * References: RFC 791, 8200, 9293, 768, 792, 4443, 1122; virtio 1.1, 5.1.6 for gso and partial checksums.
+ */
+#ifndef ARRD_BASE_PKT_H
+#define ARRD_BASE_PKT_H
+
+#include "gateway/base/addr.h"
+#include "gateway/base/drop.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PKT_MAX 65535 /* octets of the largest inner packet, super-packets included */
+
+/* How far the L4 checksum can be trusted. */
+enum pkt_csum {
+	PKT_CSUM_UNKNOWN, /* not looked at */
+	PKT_CSUM_GOOD,    /* complete and right (UDP over IPv4: or absent) */
+	PKT_CSUM_PARTIAL, /* the field holds the folded pseudo-header sum, the rest is still to be added */
+};
+
+struct pkt {
+	uint8_t *data;
+	uint32_t len;      /* octets from data; pkt_parse trims what lies behind the IP length */
+	uint16_t gso_size; /* payload octets of each segment but the last; 0: an ordinary packet */
+	uint8_t csum;      /* enum pkt_csum */
+	uint8_t ver;       /* 4 or 6 */
+	uint8_t ttl;
+	uint8_t tos;       /* DSCP and ECN */
+	bool df;           /* IPv4 DF; always true for IPv6 */
+	bool frag;         /* a fragment, first or later */
+	bool icmp_error;   /* t is the packet's own (no ports), quote_* tell the packet that it quotes */
+	uint8_t icmp_type;
+	uint8_t icmp_code;
+	uint8_t tcp_flags; /* of a TCP packet */
+	uint16_t l4;       /* offset of the L4 header (IPv6: behind the extension headers) */
+	uint16_t payload;  /* offset behind the L4 header; == l4 where the protocol is not looked into */
+	uint16_t quote;    /* ICMP error: offset of the quoted IP header */
+	uint16_t quote_l4; /* offset of the quoted L4 header; at least 8 octets are there */
+	uint16_t mss;      /* MSS option of a SYN, host order, 0: none */
+	uint16_t mss_off;  /* where its value stands */
+	struct tuple t;
+	struct tuple qt; /* of the quoted packet, as quoted */
+};
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_PSH 0x08
+#define TCP_ACK 0x10
+#define TCP_URG 0x20
+#define TCP_ECE 0x40
+#define TCP_CWR 0x80
+
+/* Reads the headers of p->data[0..len) and fills everything but data, gso_size and csum. Never reads beyond
+ * len. Returns DROP_NONE, or why the packet is not one to forward (then p's other fields mean nothing, but
+ * ver, ttl, tos and t's addresses where they could be read). Fragments parse (frag is set, ports are 0): the
+ * caller decides. */
+enum drop pkt_parse(struct pkt *p);
+
+/* Looks at the L4 checksum of a parsed TCP, UDP, ICMP or ICMPv6 packet and sets p->csum. A field that holds
+ * just the pseudo-header sum is PARTIAL: that is how the kernel's GRO and checksum offload leave inner packets.
+ * Returns DROP_NONE or DROP_INNER_CHECKSUM. Packets that say gso_size or PARTIAL already are not looked at. */
+enum drop pkt_check_csum(struct pkt *p);
+
+/* Completes a PARTIAL checksum of an ordinary packet (gso_size 0). */
+void pkt_complete_csum(struct pkt *p);
+
+/* How many packets a super-packet stands for; 1 for an ordinary one. */
+static inline uint32_t pkt_segs(const struct pkt *p)
+{
+	if (!p->gso_size || p->len <= p->payload)
+		return 1;
+	return (p->len - p->payload + p->gso_size - 1) / p->gso_size;
+}
+
+/* Length of the largest IP packet that p becomes when it is segmented. */
+static inline uint32_t pkt_wire_len(const struct pkt *p)
+{
+	uint32_t one = (uint32_t)p->payload + p->gso_size;
+	return p->gso_size && one < p->len ? one : p->len;
+}
+
+/* Rewriting, checksums (complete or partial) kept right. Port: for ICMP echo, the id. */
+void pkt_set_src(struct pkt *p, const struct addr *a, uint16_t port);
+void pkt_set_dst(struct pkt *p, const struct addr *a, uint16_t port);
+
+/* Rewrites the quoted packet of an ICMP error: its source or destination address and port, its IPv4 header
+ * checksum, and its L4 checksum where that is quoted; and the error's own checksum. */
+void pkt_set_quote_src(struct pkt *p, const struct addr *a, uint16_t port);
+void pkt_set_quote_dst(struct pkt *p, const struct addr *a, uint16_t port);
+
+/* Lowers the TTL or hop limit by one. It must be above 0. */
+void pkt_decrement_ttl(struct pkt *p);
+/* Replaces DSCP and ECN. */
+void pkt_set_tos(struct pkt *p, uint8_t tos);
+/* Lowers the MSS option of a SYN to at most mss; leaves a smaller one. Returns true if it changed. */
+bool pkt_clamp_mss(struct pkt *p, uint16_t mss);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* gateway.h - the context that everything of the process hangs off. */
+#ifndef ARRD_GATEWAY_H
+#define ARRD_GATEWAY_H
+
+#include "flowstate/flowstate.h"
+#include "gateway/base/log.h"
+#include "gateway/config.h"
+#include "gateway/tunnel.h"
+
+#include <uv.h>
+
+#define ARRD_VERSION "0.1.0"
+
+struct control;
+struct egress;
+struct hostnet;
+struct path;
+struct tunnels;
+
+struct gateway {
+	uv_loop_t *loop;
+	struct log *log;
+	struct config *conf;
+	struct flowstate *fs;
+	fs_id egress_id; /* realm and attachment of the one egress */
+	struct egress *egress;
+	struct hostnet *hostnet;
+	struct tunnels *tunnels;
+	struct path *path;       /* the packet path: sockets, TUN, batches */
+	struct control *control;
+	struct counters count;   /* what belongs to no tunnel: unknown senders, packets from the TUN without a flow */
+	uint64_t started_ms;     /* CLOCK_BOOTTIME */
+	uint64_t reloaded_ms;    /* of the last good load */
+	uint32_t reloads, failed_reloads;
+};
+
+/* Milliseconds of CLOCK_BOOTTIME: the clock of everything that the arena outlives. */
+uint64_t gateway_now(void);
+
+/* Loads the configuration anew and applies the difference; on an error everything stays as it is. errors (may be
+ * NULL) takes a text for the operator, to be freed by the caller. Returns 0 or -errno. */
+int gateway_reload(struct gateway *gw, char **errors);
+
+/* Ends the flows of one tunnel, of one site, or all (both FS_ID_NONE). Returns how many. Bounded only by flows.max:
+ * takes 100 ms a million. */
+uint32_t gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site);
+
+/* Running tunnels, in order of name. index from 0; NULL behind the last. */
+struct tunnel *tunnels_at(const struct tunnels *t, uint32_t index);
+uint32_t tunnels_count(const struct tunnels *t);
+struct tunnel *tunnels_by_id(const struct tunnels *t, fs_id id);
+struct tunnel *tunnels_by_name(const struct tunnels *t, const char *name);
+enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms);
+
+#endif
