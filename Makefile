@@ -53,13 +53,14 @@ $(B)/arrctl: $(B)/gateway/arrctl.o $(call ar,gateway/base)
 # Unit tests: test/unit/ROOM_WHAT_test.c links ROOM and what lies below it.
 unit_src := $(wildcard test/unit/*_test.c)
 unit_bin := $(patsubst test/unit/%.c,$(B)/unit/%,$(unit_src))
-$(B)/unit/base_%: link := $(call ar,gateway/base)
-$(B)/unit/gre_%: link := $(call ar,gre) $(call ar,gateway/base)
-$(B)/unit/flowstate_%: link := $(call ar,flowstate) $(call ar,gateway/base)
-$(B)/unit/gateway_%: link := $(link_gateway)
-$(B)/unit/%: $(B)/test/unit/%.o $(archives)
+links_base := $(call ar,gateway/base)
+links_gre := $(call ar,gre) $(links_base)
+links_flowstate := $(call ar,flowstate) $(links_base)
+links_gateway := $(link_gateway)
+.SECONDEXPANSION:
+$(unit_bin): $(B)/unit/%: $(B)/test/unit/%.o $$(links_$$(firstword $$(subst _, ,$$*)))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $< $(link) $(PC_LIBS) -lcmocka
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS) -lcmocka
 
 unit: $(unit_bin)
 	test/run-unit $(unit_bin)
