@@ -98,10 +98,13 @@ void fs_close(struct flowstate *fs);
 /* Applies new timeouts and limits. max, path, pools and shards cannot change. */
 void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg);
 
-/* The id of a name: that of an earlier run if it is known and, for a tunnel, still belongs to the same site;
- * otherwise a new one. site: for FS_TUNNEL the site's id, else FS_ID_NONE. Binding again what is bound returns
- * the same id. FS_ID_NONE when all slots are taken. */
-fs_id fs_bind(struct flowstate *fs, enum fs_kind kind, const char *name, fs_id site);
+/* The id of a name: that of an earlier run if it is known and, for a tunnel, still belongs to the same site and has
+ * the same identity; otherwise a new one. site: for FS_TUNNEL the site's id, else FS_ID_NONE. identity: a number of
+ * the caller's that says what the name stands for (for a tunnel a fingerprint of its outer addresses and key: the
+ * flows of a tunnel that points elsewhere after a restart must not be adopted); 0 where there is nothing to tell.
+ * It is kept in the arena's name table. Binding again what is bound, with the same identity, returns the same id.
+ * FS_ID_NONE when all slots are taken. */
+fs_id fs_bind(struct flowstate *fs, enum fs_kind kind, const char *name, fs_id site, uint64_t identity);
 
 /* The name is gone: its flows end (their reply tuples go into quarantine), found no more from this call on;
  * the records are worked off by fs_tick. */
@@ -111,6 +114,8 @@ void fs_unbind(struct flowstate *fs, fs_id id);
 void fs_unbind_rest(struct flowstate *fs);
 
 const char *fs_name(const struct flowstate *fs, fs_id id); /* "" if it is not known */
+/* The id that a name is bound to now; FS_ID_NONE: to none. O(1). */
+fs_id fs_lookup_name(const struct flowstate *fs, enum fs_kind kind, const char *name);
 void fs_set_site_limit(struct flowstate *fs, fs_id site, uint32_t max); /* 0: as configured for all */
 uint32_t fs_site_flows(const struct flowstate *fs, fs_id site);
 uint32_t fs_attach_flows(const struct flowstate *fs, fs_id tunnel_or_egress); /* live flows pinned to it */

@@ -46,11 +46,4 @@ int gateway_reload(struct gateway *gw, char **errors);
  * takes 100 ms a million. */
 uint32_t gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site);
 
-/* Running tunnels, in order of name. index from 0; NULL behind the last. */
-struct tunnel *tunnels_at(const struct tunnels *t, uint32_t index);
-uint32_t tunnels_count(const struct tunnels *t);
-struct tunnel *tunnels_by_id(const struct tunnels *t, fs_id id);
-struct tunnel *tunnels_by_name(const struct tunnels *t, const char *name);
-enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms);
-
 #endif

@@ -15,20 +15,64 @@ struct counters {
 	uint64_t drops[DROP_COUNT];
 };
 
+/* GRE has no handshake: a tunnel is up until sending fails, and again when something comes from it. */
 enum tunnel_state { TUNNEL_UP, TUNNEL_DOWN };
+#define TUNNEL_DOWN_MS 10000  /* how long a failure is remembered */
+#define TUNNEL_PMTU_MS 600000 /* how long a path MTU is (RFC 1191 6.3) */
 
 struct tunnel {
 	const struct conf_tunnel *conf; /* lies in the running configuration */
 	fs_id id, site;
-	uint32_t index;      /* in the table of tunnels, while it lives */
-	uint16_t pmtu;       /* of the outer path as reported to us; 0: none lower than the MTU was */
+	uint32_t index;          /* in the table of tunnels, while it lives */
+	uint32_t pmtu;           /* of the outer path, as reported to us, octets of the outer packet; 0: nothing reported */
 	uint64_t pmtu_until_ms;
-	uint64_t down_until_ms; /* sends fail: down until then, or until a packet comes */
-	uint64_t rx_last_ms;
-	uint32_t tx_seq, rx_seq;
+	uint64_t down_until_ms;
+	uint64_t rx_last_ms;     /* something valid came */
+	uint32_t tx_seq, rx_seq; /* RFC 2890 2.2 */
 	bool rx_seq_valid;
+	uint32_t answers;        /* token bucket of our own ICMP messages into this tunnel */
+	uint64_t answers_ms;
 	struct counters count;
 	struct log_limit loglim;
 };
+
+/* All running tunnels: by index in order of name, by id, by name. Owns them. */
+struct tunnels;
+
+/* Makes the table for a configuration, taking over from old (may be NULL) every tunnel whose place in the network is
+ * unchanged: same name, site, type, outer addresses and key. Such a tunnel keeps its struct, counters and flows,
+ * whatever else changed. All others are new, or gone: gone ones stay in old, for tunnels_free. Nothing of old is
+ * changed before tunnels_commit. Returns 0, -ENOMEM, or -ENOSPC when flowstate has no slots left. */
+int tunnels_new(struct tunnels **out, const struct config *c, struct tunnels *old);
+
+/* Makes t the running table: binds names in fs (unbinding those of tunnels and sites that are gone first, which
+ * ends their flows) and points kept tunnels to their new configuration. old is emptied of what was kept. */
+int tunnels_commit(struct tunnels *t, struct tunnels *old, struct flowstate *fs);
+void tunnels_free(struct tunnels *t);
+
+/* index from 0, in order of name; NULL behind the last. */
+struct tunnel *tunnels_at(const struct tunnels *t, uint32_t index);
+uint32_t tunnels_count(const struct tunnels *t);
+struct tunnel *const *tunnels_array(const struct tunnels *t);
+struct tunnel *tunnels_by_id(const struct tunnels *t, fs_id id);
+struct tunnel *tunnels_by_name(const struct tunnels *t, const char *name);
+
+/* The best tunnel of the site: up before down, then the lowest priority, then by name. NULL: it has none. */
+struct tunnel *tunnels_of_site(const struct tunnels *t, fs_id site, uint64_t now_ms);
+
+enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms);
+
+/* Octets of an inner packet of family ver that fit into one outer packet now. Never below 1280 for IPv6: below that
+ * the outer packet is fragmented (RFC 7676 3.3). */
+uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms);
+
+/* The path of the outer packets takes no more than mtu octets. Believed down to 576 (IPv4) or 1280 (IPv6). */
+void tunnel_path_mtu(struct tunnel *t, uint32_t mtu, uint64_t now_ms);
+
+/* Octets that the tunnel puts before an inner packet. */
+uint32_t tunnel_overhead(const struct tunnel *t);
+
+/* May the gateway send a message of its own into this tunnel (100 at once, 100 a second)? Takes a token. */
+bool tunnel_may_answer(struct tunnel *t, uint64_t now_ms);
 
 #endif
