@@ -1,13 +1,32 @@
-# Targets: setup all demo test unit netns lint fuzz bench install clean. SAN=1 builds with sanitizers, under build/san.
+# Targets for everybody:     all demo test setup install uninstall clean
+# Targets for who works here: unit netns lint fuzz bench coverage mutant
+#
+# Variants are built beside one another, each in a folder of its own:
+#	make                  build/
+#	make SAN=1            build/san/     AddressSanitizer and UndefinedBehaviorSanitizer
+#	make VARIANT=clang    build/clang/   the other compiler
+# and, by targets of their own, build/fuzz, build/cov and build/mutant.
 SHELL := /bin/bash
 VERSION := $(shell sed -n 's/^\#define ARRD_VERSION "\(.*\)"/\1/p' gateway/gateway.h)
 
-CC ?= gcc
+# Two at a time unless told otherwise: make -jN.
+ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j2
+endif
+
 SAN ?= 0
-B := build$(if $(filter 1,$(SAN)),/san)
+VARIANT ?= $(if $(filter 1,$(SAN)),san)
+B := build$(if $(VARIANT),/$(VARIANT))
 PREFIX ?= /usr
 SYSCONFDIR ?= /etc
 DESTDIR ?=
+
+ifneq ($(filter clang fuzz,$(VARIANT)),)
+CC := clang
+endif
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 
 LIBS_PC := libuv libsodium libnftables libmnl libnetfilter_conntrack jansson libsystemd
 # Asked for only when something is built, so that `make setup` works on a bare machine.
@@ -15,21 +34,35 @@ PC_CFLAGS = $(shell pkg-config --cflags $(LIBS_PC))
 PC_LIBS = $(shell pkg-config --libs $(LIBS_PC)) -linih
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
-	-Wpointer-arith -Wcast-align=strict -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough \
-	-Wno-missing-field-initializers
-HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE
-OPT := -O2 -g $(if $(filter 0,$(SAN)),-D_FORTIFY_SOURCE=2)
-ifeq ($(SAN),1)
-SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+	-Wpointer-arith -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough -Wno-missing-field-initializers \
+	$(if $(filter clang%,$(CC)),,-Wcast-align=strict)
+HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE \
+	$(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
+FORTIFY := -D_FORTIFY_SOURCE=2
+OPT := -O2 -g
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+# What a variant adds, to compiling and to linking.
+flags_san := $(SANITIZE)
+flags_fuzz := $(SANITIZE) -fsanitize=fuzzer-no-link
+flags_cov := --coverage
+flags_mutant := -DMUTATE_SWAP_ATTACHMENTS
+VFLAGS := $(flags_$(VARIANT))
+# A fortified libc hides accesses from the sanitizers; a coverage build wants lines as they are written.
+ifneq ($(filter san fuzz cov,$(VARIANT)),)
+FORTIFY :=
 endif
-CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -I. $(WARN) $(HARDEN) $(OPT) $(SANFLAGS) $(PC_CFLAGS) $(CFLAGS)
-LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(SANFLAGS) $(LDFLAGS)
+ifeq ($(VARIANT),cov)
+OPT := -O0 -g
+endif
+
+CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -I. $(WARN) $(HARDEN) $(OPT) $(FORTIFY) $(VFLAGS) $(PC_CFLAGS) $(CFLAGS)
+LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(VFLAGS) $(LDFLAGS)
 
 rooms := gateway/base gre flowstate gateway
 mains := gateway/main.c gateway/arrctl.c
 src = $(filter-out $(mains),$(wildcard $(1)/*.c))
 ar = $(B)/$(subst /,-,$(1)).a
-archives := $(foreach r,$(rooms),$(call ar,$(r)))
 # order of linking: from the top down
 link_gateway := $(foreach r,gateway gre flowstate gateway/base,$(call ar,$(r)))
 
@@ -50,6 +83,8 @@ $(B)/arrd: $(B)/gateway/main.o $(link_gateway)
 $(B)/arrctl: $(B)/gateway/arrctl.o $(call ar,gateway/base)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS)
 
+# ---- tests ---------------------------------------------------------------------------------------------
+
 # Unit tests: test/unit/ROOM_WHAT_test.c links ROOM and what lies below it.
 unit_src := $(wildcard test/unit/*_test.c)
 unit_bin := $(patsubst test/unit/%.c,$(B)/unit/%,$(unit_src))
@@ -62,12 +97,93 @@ $(unit_bin): $(B)/unit/%: $(B)/test/unit/%.o $$(links_$$(firstword $$(subst _, ,
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS) -lcmocka
 
-unit: $(unit_bin)
-	test/run-unit $(unit_bin)
+# Each step is a make of its own: they must not run at the same time.
+test:
+	@test/setup build test
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory netns
 
+unit: $(unit_bin)
+	@test/run-unit $(unit_bin)
+
+# The build that sends replies to the wrong tunnel: the test that counts misdelivered packets must find it out.
+mutant:
+	@$(MAKE) --no-print-directory VARIANT=mutant all
+
+# Fuzz targets: test/fuzz/fuzz_NAME.c, each for FUZZ_SECONDS.
+FUZZ_SECONDS ?= 60
+fuzz_src := $(wildcard test/fuzz/fuzz_*.c)
+fuzz_bin := $(patsubst test/fuzz/%.c,$(B)/%,$(fuzz_src))
+$(fuzz_bin): $(B)/%: $(B)/test/fuzz/%.o $(link_gateway)
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(PC_LIBS)
+fuzz-build: $(fuzz_bin)
+fuzz:
+	@test/setup build dev
+	@$(MAKE) --no-print-directory VARIANT=fuzz fuzz-build
+	@test/run-fuzz $(FUZZ_SECONDS) $(patsubst test/fuzz/%.c,build/fuzz/%,$(fuzz_src))
+
+# Line coverage by the unit tests, a line a room.
+coverage:
+	@test/setup build test
+	@find build/cov -name '*.gcda' -delete 2>/dev/null || true
+	@$(MAKE) --no-print-directory VARIANT=cov unit
+	@test/coverage build/cov $(rooms)
+
+# ---- lint ----------------------------------------------------------------------------------------------
+
+lint:
+	@test/setup
+	@test/lint
+
+# clang-tidy, a stamp a file: what did not change is not looked at again. The object is there for its
+# dependencies: it is as old as the newest header.
+c_src := $(sort $(wildcard gateway/base/*.c gateway/*.c gre/*.c flowstate/*.c test/*/*.c))
+c_hdr := $(sort $(wildcard gateway/base/*.h gateway/*.h gre/*.h flowstate/*.h test/*/*.h))
+TIDY := clang-tidy --quiet --warnings-as-errors='*'
+build/tidy/%.ok: %.c $$(if $$(wildcard build/$$*.d),build/$$*.o) .clang-tidy
+	@mkdir -p $(@D)
+	@$(TIDY) $< -- -std=c17 -D_GNU_SOURCE -I. $(PC_CFLAGS) $(tidy_dpdk) 2>$@.err || { cat $@.err; exit 1; }
+	@touch $@
+tidy: $(c_src:%.c=build/tidy/%.ok)
+print-c_src:
+	@echo $(c_src)
+print-c_hdr:
+	@echo $(c_hdr)
+
+# ---- installing ----------------------------------------------------------------------------------------
+
+D := $(DESTDIR)$(PREFIX)
+E := $(DESTDIR)$(SYSCONFDIR)
+unitdir := $(D)/lib/systemd/system
+install: all
+	install -d $(D)/sbin $(D)/bin $(D)/share/man/man5 $(D)/share/man/man8 $(E)/arrd/tunnels.d
+	install -m 755 $(B)/arrd $(D)/sbin/arrd
+	install -m 755 $(B)/arrctl $(D)/bin/arrctl
+	install -m 644 $(wildcard doc/*.5) $(D)/share/man/man5/
+	install -m 644 $(wildcard doc/*.8) $(D)/share/man/man8/
+	install -D -m 644 -t $(unitdir) etc/arrd.service etc/arrd-egress.service
+	install -D -m 644 etc/sysctl.conf $(D)/lib/sysctl.d/50-arrd.conf
+	install -D -m 644 etc/sysusers.conf $(D)/lib/sysusers.d/arrd.conf
+	install -D -m 644 etc/tmpfiles.conf $(D)/lib/tmpfiles.d/arrd.conf
+	install -D -m 644 etc/bash-completion $(D)/share/bash-completion/completions/arrctl
+	install -D -m 644 -t $(D)/share/doc/arrd README.md CHANGELOG.md LICENSE doc/architecture.md
+	[ -e $(E)/arrd/arrd.conf ] || install -m 640 etc/arrd.conf $(E)/arrd/arrd.conf
+	install -D -m 644 -t $(D)/share/doc/arrd/tunnels.d $(wildcard etc/tunnels.d/*)
+
+# Leaves what somebody may have written: /etc/arrd.
+uninstall:
+	rm -f $(D)/sbin/arrd $(D)/bin/arrctl $(patsubst doc/%,$(D)/share/man/man5/%,$(wildcard doc/*.5)) \
+		$(patsubst doc/%,$(D)/share/man/man8/%,$(wildcard doc/*.8)) \
+		$(unitdir)/arrd.service $(unitdir)/arrd-egress.service $(D)/lib/sysctl.d/50-arrd.conf \
+		$(D)/lib/sysusers.d/arrd.conf $(D)/lib/tmpfiles.d/arrd.conf $(D)/share/bash-completion/completions/arrctl
+	rm -rf $(D)/share/doc/arrd
+
+setup:
+	test/setup
 clean:
 	rm -rf build
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all unit clean
+-include $(patsubst %.c,$(B)/%.d,$(c_src))
+.PHONY: all test unit netns mutant fuzz fuzz-build coverage lint tidy bench demo setup install uninstall clean \
+	print-c_src print-c_hdr
 .SECONDARY:
