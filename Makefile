@@ -97,12 +97,13 @@ $(unit_bin): $(B)/unit/%: $(B)/test/unit/%.o $$(links_$$(firstword $$(subst _, ,
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS) -lcmocka
 
-# Each step is a make of its own: they must not run at the same time.
+# Each step is a make of its own: they must not run at the same time. The second runs when the first failed, too.
 test:
 	@test/setup build test
-	@$(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory netns
+	@status=0; $(MAKE) --no-print-directory unit || status=1; \
+	$(MAKE) --no-print-directory netns || status=1; exit $$status
 
+test-build: $(unit_bin)
 unit: $(unit_bin)
 	@test/run-unit $(unit_bin)
 
@@ -184,6 +185,6 @@ clean:
 	rm -rf build
 
 -include $(patsubst %.c,$(B)/%.d,$(c_src))
-.PHONY: all test unit netns mutant fuzz fuzz-build coverage lint tidy bench demo setup install uninstall clean \
+.PHONY: all test unit netns mutant fuzz fuzz-build test-build coverage lint tidy bench demo setup install uninstall clean \
 	print-c_src print-c_hdr
 .SECONDARY:
