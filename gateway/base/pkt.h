@@ -21,7 +21,7 @@
 
 #define PKT_MAX 65535 /* octets of the largest inner packet, super-packets included */
 
-/* How far the L4 checksum can be trusted. */
+/* How far the L4 checksum can be trusted. Protocols without one that we know, and fragments, stay UNKNOWN. */
 enum pkt_csum {
 	PKT_CSUM_UNKNOWN, /* not looked at */
 	PKT_CSUM_GOOD,    /* complete and right (UDP over IPv4: or absent) */
@@ -43,11 +43,13 @@ struct pkt {
 	uint8_t icmp_code;
 	uint8_t tcp_flags; /* of a TCP packet */
 	uint16_t l4;       /* offset of the L4 header (IPv6: behind the extension headers) */
-	uint16_t payload;  /* offset behind the L4 header; == l4 where the protocol is not looked into */
+	uint16_t payload;  /* offset behind the L4 header (ICMP: behind its 8 octets); == l4 where the protocol is
+			    * not looked into: fragments, and all but TCP, UDP, ICMP over IPv4 and ICMPv6 over IPv6 */
 	uint16_t quote;    /* ICMP error: offset of the quoted IP header */
 	uint16_t quote_l4; /* offset of the quoted L4 header; at least 8 octets are there */
 	uint16_t mss;      /* MSS option of a SYN, host order, 0: none */
 	uint16_t mss_off;  /* where its value stands */
+	uint8_t wscale;    /* window scale option of a SYN: shift + 1, 0: none */
 	struct tuple t;
 	struct tuple qt; /* of the quoted packet, as quoted */
 };
@@ -61,10 +63,32 @@ struct pkt {
 #define TCP_ECE 0x40
 #define TCP_CWR 0x80
 
+/* Offset of the checksum field in the L4 header of the protocols whose checksum we know, else -1. */
+static inline int pkt_csum_offset(uint8_t ver, uint8_t proto)
+{
+	switch (proto) {
+	case IPPROTO_TCP:
+		return 16;
+	case IPPROTO_UDP:
+		return 6;
+	case IPPROTO_ICMP:
+		return ver == 4 ? 2 : -1;
+	case IPPROTO_ICMPV6:
+		return ver == 6 ? 2 : -1;
+	default:
+		return -1;
+	}
+}
+
 /* Reads the headers of p->data[0..len) and fills everything but data, gso_size and csum. Never reads beyond
  * len. Returns DROP_NONE, or why the packet is not one to forward (then p's other fields mean nothing, but
- * ver, ttl, tos and t's addresses where they could be read). Fragments parse (frag is set, ports are 0): the
- * caller decides. */
+ * ver, ttl, tos and t's addresses where they could be read).
+ *
+ * Fragments parse (frag is set, ports are 0, nothing behind the IP headers is read): the caller decides. An IPv6
+ * atomic fragment (offset 0, no more to come) is a whole packet, RFC 6946. ICMP messages that are neither echo
+ * nor a known error (redirects, neighbour discovery, …) have icmp_type and no ports: the caller judges them. An
+ * ICMP error whose quote does not reach to 8 octets of L4 header, or quotes a later fragment or another ICMP
+ * error, is DROP_INNER_L4. Addresses are not judged but for IPv4-mapped ones in IPv6. */
 enum drop pkt_parse(struct pkt *p);
 
 /* Looks at the L4 checksum of a parsed TCP, UDP, ICMP or ICMPv6 packet and sets p->csum. A field that holds
@@ -90,7 +114,9 @@ static inline uint32_t pkt_wire_len(const struct pkt *p)
 	return p->gso_size && one < p->len ? one : p->len;
 }
 
-/* Rewriting, checksums (complete or partial) kept right. Port: for ICMP echo, the id. */
+/* Rewriting, checksums (complete or partial) kept right by RFC 1624: one that was wrong stays wrong, an absent
+ * one stays absent. a is of the packet's family; port is in network order, for ICMP echo the id; it is ignored
+ * where p->t has none on that side. Not for fragments: theirs is a checksum over octets that are not here. */
 void pkt_set_src(struct pkt *p, const struct addr *a, uint16_t port);
 void pkt_set_dst(struct pkt *p, const struct addr *a, uint16_t port);
 
