@@ -60,7 +60,8 @@ CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -I. $(WARN) $(HARDEN) $(OPT) $(FORTIFY) $(VF
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(VFLAGS) $(LDFLAGS)
 
 rooms := gateway/base gre flowstate gateway
-mains := gateway/main.c gateway/arrctl.c
+arrctl_src := $(wildcard gateway/arrctl*.c)
+mains := gateway/main.c $(arrctl_src)
 src = $(filter-out $(mains),$(wildcard $(1)/*.c))
 ar = $(B)/$(subst /,-,$(1)).a
 # order of linking: from the top down
@@ -80,7 +81,7 @@ $(B)/%.o: %.c
 
 $(B)/arrd: $(B)/gateway/main.o $(link_gateway)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS)
-$(B)/arrctl: $(B)/gateway/arrctl.o $(call ar,gateway/base)
+$(B)/arrctl: $(patsubst %.c,$(B)/%.o,$(arrctl_src)) $(call ar,gateway/base)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS)
 
 # ---- tests ---------------------------------------------------------------------------------------------

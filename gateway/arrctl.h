@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* arrctl.h - between the parts of arrctl: conversation with the daemon, tables, views. */
+#ifndef ARRD_ARRCTL_H
+#define ARRD_ARRCTL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sysexits.h>
+
+/* ---- the conversation (arrctl_conn.c). Failures are told on stderr; the exit status is returned
+ * (sysexits.h). */
+
+struct conn;
+
+/* Connects and reads the hello. EX_OK, EX_UNAVAILABLE, EX_NOPERM or EX_PROTOCOL. */
+int conn_open(struct conn **out, const char *path);
+void conn_close(struct conn *c);
+
+/* Sends a command; args may be NULL. */
+int conn_ask(struct conn *c, const char *command, json_t *args);
+
+/* A line of the answer. Either result is set, or rows: the text between the brackets, unread, valid until the
+ * next call. */
+struct answer {
+	json_t *result; /* json_decref it */
+	const char *rows;
+	size_t rows_len;
+	bool more;
+	uint64_t matched; /* with more false: rows that there are in all */
+};
+int conn_answer(struct conn *c, struct answer *a);
+
+/* ---- tables (arrctl_table.c) ----------------------------------------------------------------------------
+ */
+
+/* Cells are added in order and printed by table_print(). The first call also prints the header and settles
+ * the widths, by what there is until then; so a long listing can be printed as it comes. */
+struct column {
+	const char *title;
+	bool right; /* aligned to the right */
+};
+enum colour { PLAIN, GOOD, BAD, MARKED };
+struct table;
+struct table *table_new(const struct column *columns, unsigned n, bool colours);
+void table_cell(struct table *t, enum colour colour, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void table_print(struct table *t);
+void table_free(struct table *t);
+
+/* Text for people: 1.5k, 1.5KiB, 2h03m. They return buf. */
+#define HUMAN_LEN 32
+const char *human_count(uint64_t n, char buf[static HUMAN_LEN]);
+const char *human_octets(uint64_t n, char buf[static HUMAN_LEN]);
+const char *human_seconds(uint64_t s, char buf[static HUMAN_LEN]);
+
+/* ---- views (arrctl_view.c) ------------------------------------------------------------------------------
+ */
+
+struct view {
+	bool colours;
+	struct table *table;
+	uint64_t listed;
+};
+
+/* For commands with one result. */
+void view_status(struct view *v, const json_t *result);
+void view_stats(struct view *v, const json_t *result);
+void view_reload(struct view *v, const json_t *result);
+void view_flush(struct view *v, const json_t *result);
+/* For a page of a listing: an array. */
+void view_tunnels(struct view *v, const json_t *rows);
+void view_flows(struct view *v, const json_t *rows);
+
+#endif
