@@ -9,10 +9,10 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define GRE_HDR_MAX     16 /* base, checksum, key, sequence */
-#define GRE_PROTO_IPV4  0x0800
-#define GRE_PROTO_IPV6  0x86dd
-#define GRE_PROTO_NONE  0 /* the answer to a Cisco keepalive */
+#define GRE_HDR_MAX    16 /* base, checksum, key, sequence */
+#define GRE_PROTO_IPV4 0x0800
+#define GRE_PROTO_IPV6 0x86dd
+#define GRE_PROTO_NONE 0 /* the answer to a Cisco keepalive */
 
 struct gre_hdr {
 	bool has_csum, has_key, has_seq;
@@ -34,10 +34,11 @@ static inline uint32_t gre_hdr_len(const struct gre_hdr *h)
 
 /* Writes the header; payload (n parts; only the last may be of odd length) is what will follow, and is read
  * only when the checksum is wanted. Returns the header's length. */
-uint32_t gre_encode(uint8_t buf[static GRE_HDR_MAX], const struct gre_hdr *h, const struct iovec *payload, unsigned n);
+uint32_t gre_encode(
+	uint8_t buf[static GRE_HDR_MAX], const struct gre_hdr *h, const struct iovec *payload, unsigned n);
 
-/* A Cisco keepalive is a GRE packet around an IPv4 packet from the receiver to the sender around a GRE header of
- * protocol 0: forwarding its inside answers it. Returns true when inner (len octets) is one for the tunnel
+/* A Cisco keepalive is a GRE packet around an IPv4 packet from the receiver to the sender around a GRE header
+ * of protocol 0: forwarding its inside answers it. Returns true when inner (len octets) is one for the tunnel
  * with these outer addresses (network order), and sets off to where the inner GRE header begins. */
 bool gre_is_keepalive(const uint8_t *inner, uint32_t len, uint32_t local, uint32_t remote, uint32_t *off);
 

@@ -27,7 +27,8 @@ struct gre_rx {
 };
 
 /* A packet to send: outer addresses, GRE header, payload parts. err is set by gre_sock_send: 0, or a positive
- * errno. mtu: with err EMSGSIZE nothing is said of the path's MTU; errors of the path come by gre_sock_errors. */
+ * errno. mtu: with err EMSGSIZE nothing is said of the path's MTU; errors of the path come by
+ * gre_sock_errors. */
 #define GRE_TX_PARTS 3
 struct gre_tx {
 	struct addr local, remote;

@@ -74,7 +74,8 @@ static inline bool addr_is_none(const struct addr *a)
 
 static inline struct tuple tuple_turned(const struct tuple *t)
 {
-	struct tuple r = {.src = t->dst, .dst = t->src, .sport = t->dport, .dport = t->sport, .proto = t->proto};
+	struct tuple r = {
+		.src = t->dst, .dst = t->src, .sport = t->dport, .dport = t->sport, .proto = t->proto};
 	return r;
 }
 

@@ -35,17 +35,18 @@ struct pkt {
 	uint8_t csum;      /* enum pkt_csum */
 	uint8_t ver;       /* 4 or 6 */
 	uint8_t ttl;
-	uint8_t tos;       /* DSCP and ECN */
-	bool df;           /* IPv4 DF; always true for IPv6 */
-	bool frag;         /* a fragment, first or later */
-	bool icmp_error;   /* t is the packet's own (no ports), quote_* tell the packet that it quotes */
+	uint8_t tos;     /* DSCP and ECN */
+	bool df;         /* IPv4 DF; always true for IPv6 */
+	bool frag;       /* a fragment, first or later */
+	bool icmp_error; /* t is the packet's own (no ports), quote_* tell the packet that it quotes */
 	uint8_t icmp_type;
 	uint8_t icmp_code;
 	uint8_t tcp_flags; /* of a TCP packet */
 	uint16_t l4;       /* offset of the L4 header (IPv6: behind the extension headers) */
-	uint16_t payload;  /* offset behind the L4 header (ICMP: behind its 8 octets); == l4 where the protocol is
-			    * not looked into: fragments, and all but TCP, UDP, ICMP over IPv4 and ICMPv6 over IPv6 */
-	uint16_t quote;    /* ICMP error: offset of the quoted IP header */
+	uint16_t payload; /* offset behind the L4 header (ICMP: behind its 8 octets); == l4 where the protocol
+			   * is not looked into: fragments, and all but TCP, UDP, ICMP over IPv4 and ICMPv6
+			   * over IPv6 */
+	uint16_t quote;   /* ICMP error: offset of the quoted IP header */
 	uint16_t quote_l4; /* offset of the quoted L4 header; at least 8 octets are there */
 	uint16_t mss;      /* MSS option of a SYN, host order, 0: none */
 	uint16_t mss_off;  /* where its value stands */
@@ -84,16 +85,17 @@ static inline int pkt_csum_offset(uint8_t ver, uint8_t proto)
  * len. Returns DROP_NONE, or why the packet is not one to forward (then p's other fields mean nothing, but
  * ver, ttl, tos and t's addresses where they could be read).
  *
- * Fragments parse (frag is set, ports are 0, nothing behind the IP headers is read): the caller decides. An IPv6
- * atomic fragment (offset 0, no more to come) is a whole packet, RFC 6946. ICMP messages that are neither echo
- * nor a known error (redirects, neighbour discovery, …) have icmp_type and no ports: the caller judges them. An
- * ICMP error whose quote does not reach to 8 octets of L4 header, or quotes a later fragment or another ICMP
- * error, is DROP_INNER_L4. Addresses are not judged but for IPv4-mapped ones in IPv6. */
+ * Fragments parse (frag is set, ports are 0, nothing behind the IP headers is read): the caller decides. An
+ * IPv6 atomic fragment (offset 0, no more to come) is a whole packet, RFC 6946. ICMP messages that are
+ * neither echo nor a known error (redirects, neighbour discovery, …) have icmp_type and no ports: the caller
+ * judges them. An ICMP error whose quote does not reach to 8 octets of L4 header, or quotes a later fragment
+ * or another ICMP error, is DROP_INNER_L4. Addresses are not judged but for IPv4-mapped ones in IPv6. */
 enum drop pkt_parse(struct pkt *p);
 
 /* Looks at the L4 checksum of a parsed TCP, UDP, ICMP or ICMPv6 packet and sets p->csum. A field that holds
- * just the pseudo-header sum is PARTIAL: that is how the kernel's GRO and checksum offload leave inner packets.
- * Returns DROP_NONE or DROP_INNER_CHECKSUM. Packets that say gso_size or PARTIAL already are not looked at. */
+ * just the pseudo-header sum is PARTIAL: that is how the kernel's GRO and checksum offload leave inner
+ * packets. Returns DROP_NONE or DROP_INNER_CHECKSUM. Packets that say gso_size or PARTIAL already are not
+ * looked at. */
 enum drop pkt_check_csum(struct pkt *p);
 
 /* Completes a PARTIAL checksum of an ordinary packet (gso_size 0). */
@@ -114,9 +116,10 @@ static inline uint32_t pkt_wire_len(const struct pkt *p)
 	return p->gso_size && one < p->len ? one : p->len;
 }
 
-/* Rewriting, checksums (complete or partial) kept right by RFC 1624: one that was wrong stays wrong, an absent
- * one stays absent. a is of the packet's family; port is in network order, for ICMP echo the id; it is ignored
- * where p->t has none on that side. Not for fragments: theirs is a checksum over octets that are not here. */
+/* Rewriting, checksums (complete or partial) kept right by RFC 1624: one that was wrong stays wrong, an
+ * absent one stays absent. a is of the packet's family; port is in network order, for ICMP echo the id; it is
+ * ignored where p->t has none on that side. Not for fragments: theirs is a checksum over octets that are not
+ * here. */
 void pkt_set_src(struct pkt *p, const struct addr *a, uint16_t port);
 void pkt_set_dst(struct pkt *p, const struct addr *a, uint16_t port);
 
