@@ -27,23 +27,39 @@ struct gateway {
 	struct egress *egress;
 	struct hostnet *hostnet;
 	struct tunnels *tunnels;
-	struct path *path;       /* the packet path: sockets, TUN, batches */
+	struct path *path; /* the packet path: sockets, TUN, batches */
 	struct control *control;
-	struct counters count;   /* what belongs to no tunnel: unknown senders, packets from the TUN without a flow */
-	uint64_t started_ms;     /* CLOCK_BOOTTIME */
-	uint64_t reloaded_ms;    /* of the last good load */
+	struct counters
+		count; /* what belongs to no tunnel: unknown senders, packets from the TUN without a flow */
+	uint64_t started_ms;  /* CLOCK_BOOTTIME */
+	uint64_t reloaded_ms; /* of the last good load */
 	uint32_t reloads, failed_reloads;
+	bool failed; /* the loop was ended by something that cannot be mended while running */
+	uv_timer_t tick;
+	uv_poll_t hostnet_poll;
+	bool handles; /* the two are open */
+	int lock_fd;  /* held on state_dir: one arrd each */
 };
 
 /* Milliseconds of CLOCK_BOOTTIME: the clock of everything that the arena outlives. */
 uint64_t gateway_now(void);
 
-/* Loads the configuration anew and applies the difference; on an error everything stays as it is. errors (may be
- * NULL) takes a text for the operator, to be freed by the caller. Returns 0 or -errno. */
+/* Builds the whole gateway around conf (which becomes its own) on loop, from the kernel's rules to the
+ * control socket; nothing is forwarded before everything stands. Returns 0, or -errno with a message in err.
+ */
+int gateway_start(struct gateway **out, uv_loop_t *loop, struct config *conf, struct log *log, char *err,
+	size_t errlen);
+
+/* Takes it down again, and runs the loop until its handles are closed. Flows stay in the arena, rules and
+ * blackhole in the kernel, for the next start. */
+void gateway_stop(struct gateway *gw);
+
+/* Loads the configuration anew and applies the difference; on an error everything stays as it is. errors (may
+ * be NULL) takes a text for the operator, to be freed by the caller. Returns 0 or -errno. */
 int gateway_reload(struct gateway *gw, char **errors);
 
-/* Ends the flows of one tunnel, of one site, or all (both FS_ID_NONE). Returns how many. Bounded only by flows.max:
- * takes 100 ms a million. */
+/* Ends the flows of one tunnel, of one site, or all (both FS_ID_NONE). Returns how many. Bounded only by
+ * flows.max: takes 100 ms a million. */
 uint32_t gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site);
 
 #endif

@@ -8,8 +8,8 @@
 #include "gateway/base/log.h"
 #include "gateway/config.h"
 
-/* What is counted a tunnel, and once more for what no tunnel is known of. rx: from the branch, tx: to it; inner
- * packets and their IP octets, segments of super-packets each counted. */
+/* What is counted a tunnel, and once more for what no tunnel is known of. rx: from the branch, tx: to it;
+ * inner packets and their IP octets, segments of super-packets each counted. */
 struct counters {
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
 	uint64_t drops[DROP_COUNT];
@@ -23,14 +23,15 @@ enum tunnel_state { TUNNEL_UP, TUNNEL_DOWN };
 struct tunnel {
 	const struct conf_tunnel *conf; /* lies in the running configuration */
 	fs_id id, site;
-	uint32_t index;          /* in the table of tunnels, while it lives */
-	uint32_t pmtu;           /* of the outer path, as reported to us, octets of the outer packet; 0: nothing reported */
+	uint32_t index; /* in the table of tunnels, while it lives */
+	uint32_t pmtu;  /* of the outer path, as reported to us, octets of the outer packet; 0: nothing
+			   reported */
 	uint64_t pmtu_until_ms;
 	uint64_t down_until_ms;
 	uint64_t rx_last_ms;     /* something valid came */
 	uint32_t tx_seq, rx_seq; /* RFC 2890 2.2 */
 	bool rx_seq_valid;
-	uint32_t answers;        /* token bucket of our own ICMP messages into this tunnel */
+	uint32_t answers; /* token bucket of our own ICMP messages into this tunnel */
 	uint64_t answers_ms;
 	struct counters count;
 	struct log_limit loglim;
@@ -39,21 +40,22 @@ struct tunnel {
 /* All running tunnels: by index in order of name, by id, by name. Owns them. */
 struct tunnels;
 
-/* Makes the table for a configuration, taking over from old (may be NULL) every tunnel whose place in the network is
- * unchanged: same name, site, type, outer addresses and key. Such a tunnel keeps its struct, counters and flows,
- * whatever else changed. All others are new, or gone: gone ones stay in old, for tunnels_free. Nothing of old is
- * changed before tunnels_commit. Returns 0, -ENOMEM, or -ENOSPC when flowstate has no slots left. */
+/* Makes the table for a configuration, taking over from old (may be NULL) every tunnel whose place in the
+ * network is unchanged: same name, site, type, outer addresses and key. Such a tunnel keeps its struct,
+ * counters and flows, whatever else changed. All others are new, or gone: gone ones stay in old, for
+ * tunnels_free. Nothing of old is changed before tunnels_commit. Returns 0, -ENOMEM, or -ENOSPC when
+ * flowstate has no slots left. */
 int tunnels_new(struct tunnels **out, const struct config *c, struct tunnels *old);
 
-/* Makes t the running table: binds names in fs (unbinding those of tunnels and sites that are gone first, which
- * ends their flows) and points kept tunnels to their new configuration. old is emptied of what was kept. */
+/* Makes t the running table: binds names in fs (unbinding those of tunnels and sites that are gone first,
+ * which ends their flows) and points kept tunnels to their new configuration. old is emptied of what was
+ * kept. */
 int tunnels_commit(struct tunnels *t, struct tunnels *old, struct flowstate *fs);
 void tunnels_free(struct tunnels *t);
 
 /* index from 0, in order of name; NULL behind the last. */
 struct tunnel *tunnels_at(const struct tunnels *t, uint32_t index);
 uint32_t tunnels_count(const struct tunnels *t);
-struct tunnel *const *tunnels_array(const struct tunnels *t);
 struct tunnel *tunnels_by_id(const struct tunnels *t, fs_id id);
 struct tunnel *tunnels_by_name(const struct tunnels *t, const char *name);
 
@@ -62,8 +64,8 @@ struct tunnel *tunnels_of_site(const struct tunnels *t, fs_id site, uint64_t now
 
 enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms);
 
-/* Octets of an inner packet of family ver that fit into one outer packet now. Never below 1280 for IPv6: below that
- * the outer packet is fragmented (RFC 7676 3.3). */
+/* Octets of an inner packet of family ver that fit into one outer packet now. Never below 1280 for IPv6:
+ * below that the outer packet is fragmented (RFC 7676 3.3). */
 uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms);
 
 /* The path of the outer packets takes no more than mtu octets. Believed down to 576 (IPv4) or 1280 (IPv6). */

@@ -130,6 +130,8 @@ void pkt_set_quote_dst(struct pkt *p, const struct addr *a, uint16_t port);
 
 /* Lowers the TTL or hop limit by one. It must be above 0. */
 void pkt_decrement_ttl(struct pkt *p);
+/* Replaces the TTL or hop limit. */
+void pkt_set_ttl(struct pkt *p, uint8_t ttl);
 /* Replaces DSCP and ECN. */
 void pkt_set_tos(struct pkt *p, uint8_t tos);
 /* Lowers the MSS option of a SYN to at most mss; leaves a smaller one. Returns true if it changed. */

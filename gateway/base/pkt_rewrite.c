@@ -151,7 +151,12 @@ static void put_word4(struct pkt *p, uint32_t off, uint16_t v)
 
 void pkt_decrement_ttl(struct pkt *p)
 {
-	p->ttl--;
+	pkt_set_ttl(p, p->ttl - 1);
+}
+
+void pkt_set_ttl(struct pkt *p, uint8_t ttl)
+{
+	p->ttl = ttl;
 	if (p->ver == 4)
 		put_word4(p, 8, (uint16_t)(p->ttl << 8 | p->t.proto));
 	else

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* gateway.c - the gateway's life: start, reload, stop, and its clock.
+ *
+ * The order of the start is a matter of safety. Marks, policy rules and the blackhole come first: while the
+ * TUN does not exist, a reply of a flow of before must not fall to the machine's own networks. Then the flow
+ * table: a fresh one means that nobody knows whose the kernel's connections are, so they are deleted before
+ * traffic is accepted. The TUN and the sockets come last.
+ */
+#include "gateway/gateway.h"
+
+#include "gateway/control.h"
+#include "gateway/egress.h"
+#include "gateway/hostnet.h"
+#include "gateway/path.h"
+#include "gateway/tun.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TICK_MS     100
+#define TICK_BUDGET 4096 /* records examined a tick: 40,960 a second can expire */
+
+uint64_t gateway_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* ---- start ------------------------------------------------------------------------------------------- */
+
+static int take_state_dir(struct gateway *gw, char *err, size_t errlen)
+{
+	const char *dir = gw->conf->gateway.state_dir;
+	char path[4096];
+	int r;
+
+	if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
+		r = -errno;
+		snprintf(err, errlen, "state_dir %s: %s", dir, strerror(-r));
+		return r;
+	}
+	snprintf(path, sizeof(path), "%s/lock", dir);
+	gw->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (gw->lock_fd < 0) {
+		r = -errno;
+		snprintf(err, errlen, "%s: %s", path, strerror(-r));
+		return r;
+	}
+	if (flock(gw->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		snprintf(err, errlen, "%s: another arrd runs with this state_dir", dir);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/* The boot's own id: an arena of another boot has another clock. */
+static int read_boot_id(uint8_t id[16])
+{
+	char text[64] = "";
+	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+	size_t n = 0;
+
+	if (!f)
+		return -errno;
+	if (!fgets(text, sizeof(text), f))
+		text[0] = 0;
+	fclose(f);
+	for (const char *c = text; *c && n < 32; c++) {
+		int v = *c >= '0' && *c <= '9' ? *c - '0' : *c >= 'a' && *c <= 'f' ? *c - 'a' + 10 : -1;
+
+		if (v < 0)
+			continue;
+		id[n / 2] = (uint8_t)(n % 2 ? id[n / 2] | v : v << 4);
+		n++;
+	}
+	return n == 32 ? 0 : -EINVAL;
+}
+
+static void flow_config(const struct config *c, struct fs_config *f)
+{
+	f->max = c->flows.max;
+	f->max_per_site = c->flows.max_per_site;
+	memcpy(f->timeout_s, c->flows.timeout_s, sizeof(f->timeout_s));
+	f->tcp_loose = c->flows.tcp_loose;
+	f->pool4 = c->egress.overlap_pool4;
+	f->pool6 = c->egress.overlap_pool6;
+}
+
+static void early_end(void *arg, uint32_t flow)
+{
+	struct gateway *gw = arg;
+	struct fs_half h[2];
+
+	fs_half(gw->fs, flow, FS_ORIG, &h[0]);
+	fs_half(gw->fs, flow, FS_REPLY, &h[1]);
+	/* What conntrack calls original is the first packet as the TUN showed it. */
+	if (h[1].realm == gw->egress_id) {
+		struct tuple t = tuple_turned(&h[1].t);
+
+		egress_forget(gw->egress, &t);
+	} else if (h[0].realm == gw->egress_id) {
+		egress_forget(gw->egress, &h[0].t);
+	}
+}
+
+static int open_flows(struct gateway *gw, uint32_t max, char *err, size_t errlen)
+{
+	char path[4096];
+	struct fs_config f = {.path = path, .nshards = 1};
+	struct fs_open_report rep;
+	int r;
+
+	flow_config(gw->conf, &f);
+	f.max = max;
+	snprintf(path, sizeof(path), "%s/flows", gw->conf->gateway.state_dir);
+	r = read_boot_id(f.boot_id);
+	if (r == 0)
+		r = fs_open(&gw->fs, &f, gateway_now(), &rep);
+	if (r < 0) {
+		snprintf(err, errlen, "flow table %s: %s", path, strerror(-r));
+		return r;
+	}
+	if (rep.kind == FS_OPEN_ADOPTED) {
+		log_notice(gw->log, "flows", NULL,
+			"%u flows of before the start taken over, %u torn records dropped", rep.flows,
+			rep.torn);
+	} else {
+		if (rep.kind == FS_OPEN_REFUSED)
+			log_warning(
+				gw->log, "flows", NULL, "%s cannot be used, begun anew: %s", path, rep.why);
+		/* Nobody knows whose these are any more. */
+		r = egress_forget_all(&gw->conf->egress);
+		if (r < 0) {
+			snprintf(err, errlen, "cannot delete the conntrack entries of an earlier run: %s",
+				strerror(-r));
+			return r;
+		}
+		if (r > 0)
+			log_notice(
+				gw->log, "flows", NULL, "%d conntrack entries of an earlier run deleted", r);
+	}
+	fs_on_early_end(gw->fs, early_end, gw);
+	return 0;
+}
+
+static void on_tick(uv_timer_t *h)
+{
+	struct gateway *gw = h->data;
+
+	fs_tick(gw->fs, gateway_now(), TICK_BUDGET);
+	egress_flush(gw->egress);
+}
+
+static void on_hostnet(uv_poll_t *h, int status, int events)
+{
+	struct gateway *gw = h->data;
+
+	(void)status;
+	(void)events;
+	if (hostnet_read(gw->hostnet))
+		log_debug(gw->log, "gateway", NULL, "addresses of the machine changed");
+	if (status < 0)
+		uv_poll_start(h, UV_READABLE, on_hostnet);
+}
+
+static int start_loop_handles(struct gateway *gw)
+{
+	int r;
+
+	uv_timer_init(gw->loop, &gw->tick);
+	gw->tick.data = gw;
+	r = uv_poll_init(gw->loop, &gw->hostnet_poll, hostnet_fd(gw->hostnet));
+	gw->hostnet_poll.data = gw;
+	if (r < 0) {
+		uv_close((uv_handle_t *)&gw->tick, NULL);
+		return r;
+	}
+	gw->handles = true;
+	r = uv_timer_start(&gw->tick, on_tick, TICK_MS, TICK_MS);
+	if (r == 0)
+		r = uv_poll_start(&gw->hostnet_poll, UV_READABLE, on_hostnet);
+	return r;
+}
+
+static int start_tunnels(struct gateway *gw, char *err, size_t errlen)
+{
+	struct path_tables *tables;
+	int r = tunnels_new(&gw->tunnels, gw->conf, NULL);
+
+	if (r == 0)
+		r = path_prepare(gw->path, gw->tunnels, gw->conf, &tables, err, errlen);
+	if (r < 0)
+		return r;
+	r = tunnels_commit(gw->tunnels, NULL, gw->fs);
+	if (r < 0) {
+		path_abandon(tables);
+		return r;
+	}
+	fs_unbind_rest(gw->fs);
+	path_commit(gw->path, tables);
+	return 0;
+}
+
+int gateway_start(
+	struct gateway **out, uv_loop_t *loop, struct config *conf, struct log *log, char *err, size_t errlen)
+{
+	const struct conf_gateway *g = &conf->gateway;
+	struct vnet_offloads want = {g->offload_tso4, g->offload_tso6, g->offload_uso, g->offload_checksum};
+	struct gateway *gw = calloc(1, sizeof(*gw));
+	uint32_t max = conf->flows.max;
+	struct tun *tun = NULL;
+	int r;
+
+	err[0] = 0;
+	if (!gw) {
+		config_free(conf);
+		return -ENOMEM;
+	}
+	gw->loop = loop;
+	gw->log = log;
+	gw->conf = conf;
+	gw->lock_fd = -1;
+	gw->started_ms = gw->reloaded_ms = gateway_now();
+
+	r = take_state_dir(gw, err, errlen);
+	if (r == 0)
+		r = egress_up(&gw->egress, conf, log, &max, err, errlen);
+	if (r == 0)
+		r = open_flows(gw, max, err, errlen);
+	if (r < 0)
+		goto fail;
+	gw->egress_id = fs_bind(gw->fs, FS_EGRESS, "default", FS_ID_NONE, 0);
+	if (gw->egress_id == FS_ID_NONE) {
+		r = -ENOSPC;
+		goto fail;
+	}
+	r = hostnet_open(&gw->hostnet, g->tun, log);
+	if (r == 0)
+		r = tun_open(&tun, g->tun, g->tun_mtu, &want, log, err, errlen);
+	if (r == 0)
+		r = tun_up(tun);
+	if (r == 0)
+		r = egress_attach(gw->egress, conf, err, errlen);
+	if (r == 0)
+		r = path_open(&gw->path, gw, tun, err, errlen);
+	if (r < 0)
+		goto fail;
+	tun = NULL;
+	r = start_tunnels(gw, err, errlen);
+	if (r == 0)
+		r = start_loop_handles(gw);
+	if (r == 0)
+		r = control_open(&gw->control, gw);
+	if (r < 0)
+		goto fail;
+	*out = gw;
+	return 0;
+fail:
+	if (!err[0])
+		snprintf(err, errlen, "%s", strerror(-r));
+	tun_close(tun);
+	gateway_stop(gw);
+	return r;
+}
+
+void gateway_stop(struct gateway *gw)
+{
+	if (gw->control)
+		control_close(gw->control);
+	if (gw->path)
+		path_close(gw->path);
+	if (gw->handles) {
+		uv_close((uv_handle_t *)&gw->tick, NULL);
+		uv_close((uv_handle_t *)&gw->hostnet_poll, NULL);
+	}
+	uv_run(gw->loop, UV_RUN_DEFAULT);
+	path_free(gw->path);
+	if (gw->fs)
+		fs_close(gw->fs);
+	tunnels_free(gw->tunnels);
+	if (gw->hostnet)
+		hostnet_close(gw->hostnet);
+	if (gw->egress) {
+		egress_flush(gw->egress);
+		egress_detach(gw->egress);
+	}
+	if (gw->lock_fd >= 0)
+		close(gw->lock_fd);
+	config_free(gw->conf);
+	free(gw);
+}
+
+/* ---- reload ------------------------------------------------------------------------------------------ */
+
+static int refuse(struct gateway *gw, char **errors, int r, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static int refuse(struct gateway *gw, char **errors, int r, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	gw->failed_reloads++;
+	log_error(gw->log, "config", NULL, "not reloaded, everything stays as it was: %s", text);
+	if (errors)
+		*errors = strdup(text);
+	return r;
+}
+
+/* Everything that can fail, before anything is changed. */
+static int prepare(
+	struct gateway *gw, struct config *c, struct tunnels **t, struct path_tables **tables, char **errors)
+{
+	char err[512] = "";
+	int r = tunnels_new(t, c, gw->tunnels);
+
+	if (r < 0)
+		return refuse(gw, errors, r, "%s", strerror(-r));
+	r = path_prepare(gw->path, *t, c, tables, err, sizeof(err));
+	if (r < 0) {
+		tunnels_free(*t);
+		return refuse(gw, errors, r, "%s", err);
+	}
+	r = egress_reload(gw->egress, c, err, sizeof(err));
+	if (r < 0) {
+		path_abandon(*tables);
+		tunnels_free(*t);
+		return refuse(gw, errors, r, "%s", err);
+	}
+	return 0;
+}
+
+int gateway_reload(struct gateway *gw, char **errors)
+{
+	struct path_tables *tables;
+	struct fs_config f = {0};
+	struct tunnels *t;
+	struct config *c;
+	char fixed[512], *text = NULL;
+	int r;
+
+	if (errors)
+		*errors = NULL;
+	r = config_load(gw->conf->path, &c, &text);
+	if (r < 0) {
+		gw->failed_reloads++;
+		log_error(gw->log, "config", NULL, "not reloaded, everything stays as it was:\n%s",
+			text ? text : strerror(-r));
+		if (errors)
+			*errors = text;
+		else
+			free(text);
+		return r;
+	}
+	if (config_fixed_changes(gw->conf, c, fixed, sizeof(fixed)) > 0) {
+		config_free(c);
+		return refuse(gw, errors, -EINVAL, "these options change only with a restart: %s", fixed);
+	}
+	r = prepare(gw, c, &t, &tables, errors);
+	if (r < 0) {
+		config_free(c);
+		return r;
+	}
+
+	flow_config(c, &f);
+	fs_reconfigure(gw->fs, &f);
+	r = tunnels_commit(t, gw->tunnels, gw->fs);
+	if (r < 0) /* no slots left for names: such tunnels have no id, and no packet finds a way to them */
+		log_error(gw->log, "tunnels", NULL, "some have no slot in the flow table: %s", strerror(-r));
+	tunnels_free(gw->tunnels);
+	gw->tunnels = t;
+	path_commit(gw->path, tables);
+	log_set_level(gw->log, c->gateway.log_level);
+	config_free(gw->conf);
+	gw->conf = c;
+	gw->reloads++;
+	gw->reloaded_ms = gateway_now();
+	log_notice(gw->log, "config", NULL, "reloaded: %u tunnels", tunnels_count(t));
+	return 0;
+}
+
+uint32_t gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site)
+{
+	uint32_t cursor = 0, flow, n = 0;
+	uint64_t now = gateway_now();
+	struct fs_info info;
+
+	while (fs_next(gw->fs, &cursor, UINT32_MAX, &flow, &info) == 1) {
+		bool hit = tunnel == FS_ID_NONE && site == FS_ID_NONE;
+
+		if (info.state == FS_QUARANTINE)
+			continue;
+		for (int h = 0; h < 2 && !hit; h++)
+			hit = (tunnel != FS_ID_NONE && info.half[h].via == tunnel) ||
+			      (site != FS_ID_NONE && info.half[h].realm == site);
+		if (!hit)
+			continue;
+		fs_end(gw->fs, flow, now);
+		n++;
+	}
+	egress_flush(gw->egress);
+	return n;
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* rx.c - from the branches: GRE socket → tunnel → valid inner packet → flow step.
+ *
+ * Read top to bottom at rx_gre: each step either passes the packet on or names the reason why not.
+ *
+ * References: RFC 2784, 2890 (GRE), 6040 (ECN of the outer header), 7676 (IPv6 in GRE).
+ */
+#include "gateway/address.h"
+#include "gateway/hostnet.h"
+#include "gateway/path.h"
+
+#include <arpa/inet.h>
+
+#define ECN_MASK    3
+#define ECN_NOT_ECT 0
+#define ECN_ECT1    1
+#define ECN_ECT0    2
+#define ECN_CE      3
+
+/* RFC 2890 2.2: a number not above the last one is a packet out of order; we do not wait to put it right. */
+static enum drop check_sequence(struct tunnel *t, const struct gre_hdr *h)
+{
+	if (!t->conf->gre_sequence)
+		return DROP_NONE;
+	if (!h->has_seq)
+		return DROP_GRE_SEQUENCE;
+	if (t->rx_seq_valid && (int32_t)(h->seq - t->rx_seq) <= 0)
+		return DROP_GRE_SEQUENCE;
+	t->rx_seq = h->seq;
+	t->rx_seq_valid = true;
+	return DROP_NONE;
+}
+
+/* RFC 6040 4.2, figure 4. DSCP: the inner one stands (RFC 2983, pipe model). */
+static enum drop decap_ecn(struct pkt *p, uint8_t outer_tos)
+{
+	uint8_t outer = outer_tos & ECN_MASK, inner = p->tos & ECN_MASK;
+
+	if (outer == ECN_CE) {
+		if (inner == ECN_NOT_ECT)
+			return DROP_ECN_CE_NOT_ECT;
+		if (inner != ECN_CE)
+			pkt_set_tos(p, p->tos | ECN_CE);
+	} else if (outer == ECN_ECT1 && inner == ECN_ECT0) {
+		pkt_set_tos(p, (uint8_t)((p->tos & ~ECN_MASK) | ECN_ECT1));
+	}
+	return DROP_NONE;
+}
+
+static enum drop check_source(const struct conf_tunnel *c, const struct addr *src)
+{
+	enum drop d = source_check(src);
+
+	if (d || c->allowed_sources.n == 0)
+		return d;
+	for (size_t i = 0; i < c->allowed_sources.n; i++)
+		if (prefix_has(&c->allowed_sources.p[i], src))
+			return DROP_NONE;
+	return DROP_SOURCE_NOT_ALLOWED;
+}
+
+static bool is_interface_address(const struct conf_tunnel *c, const struct pkt *p)
+{
+	const struct conf_ifaddr *i = &c->interface_address[p->ver == 6];
+
+	return !addr_is_none(&i->a) && addr_eq(&i->a, &p->t.dst);
+}
+
+/* The inner packet, from its octets to an item of the batch. *consumed: it was for the gateway itself. */
+static enum drop take_inner(struct path *path, struct item *it, const struct gre_rx *rx, bool *consumed)
+{
+	struct tunnel *t = it->from;
+	enum drop d;
+
+	it->p = (struct pkt){.data = rx->payload, .len = rx->len};
+	d = pkt_parse(&it->p);
+	if (d)
+		return d;
+	if (it->p.ver != (rx->hdr.proto == GRE_PROTO_IPV4 ? 4 : 6))
+		return DROP_INNER_MALFORMED;
+	if (it->p.frag)
+		return DROP_INNER_FRAGMENT;
+	d = pkt_check_csum(&it->p);
+	if (d)
+		return d;
+	d = decap_ecn(&it->p, rx->tos);
+	if (d)
+		return d;
+	d = check_source(t->conf, &it->p.t.src);
+	if (d)
+		return d;
+	if (is_interface_address(t->conf, &it->p)) {
+		*consumed = true;
+		return answer_own(path, it);
+	}
+	/* The kernel behind the TUN would answer with an address of the machine's own LAN. */
+	if (it->p.ttl <= 1 && !hostnet_own(path->gw->hostnet, &it->p.t.dst)) {
+		answer_error(path, it, ANSWER_TTL, 0);
+		return DROP_TTL_EXPIRED;
+	}
+	return DROP_NONE;
+}
+
+/* A keepalive's inside is the answer to it: a bare GRE header on its way back to the sender. */
+static bool take_keepalive(struct path *path, struct tunnel *t, const struct gre_rx *rx)
+{
+	struct gre_hdr h;
+	uint32_t off;
+
+	if (rx->hdr.proto != GRE_PROTO_IPV4 || !addr_is4(&t->conf->local))
+		return false;
+	if (!gre_is_keepalive(rx->payload, rx->len, t->conf->local.w[3], t->conf->remote.w[3], &off))
+		return false;
+	if (gre_decode(rx->payload + off, rx->len - off, &h) == DROP_NONE && tunnel_may_answer(t, path->now))
+		tx_gre_header(path, t, &h);
+	return true;
+}
+
+static struct tunnel *find_tunnel(struct path *path, const struct gre_rx *rx)
+{
+	struct gre_endpoint e = {.local = rx->local,
+		.remote = rx->remote,
+		.has_key = rx->hdr.has_key,
+		.key = rx->hdr.has_key ? rx->hdr.key : 0};
+	uint32_t i = gre_demux_find(path->demux, &e);
+
+	return i == GRE_DEMUX_NONE ? NULL : tunnels_at(path->gw->tunnels, i);
+}
+
+static void unknown_sender(struct path *path, const struct gre_rx *rx)
+{
+	char r[ADDR_STRLEN], l[ADDR_STRLEN];
+
+	path_drop(path, NULL, DROP_UNKNOWN_SENDER, 1);
+	if (!log_wants(path->gw->log, LOG_LEVEL_NOTICE))
+		return;
+	if (rx->hdr.has_key)
+		log_limited(path->gw->log, &path->unknown_log, path->now, LOG_LEVEL_NOTICE, "gre", NULL,
+			"no tunnel from %s to %s with key %u", addr_str(&rx->remote, r),
+			addr_str(&rx->local, l), rx->hdr.key);
+	else
+		log_limited(path->gw->log, &path->unknown_log, path->now, LOG_LEVEL_NOTICE, "gre", NULL,
+			"no tunnel from %s to %s without a key", addr_str(&rx->remote, r),
+			addr_str(&rx->local, l));
+}
+
+/* One GRE packet, up to the flow step. Returns true when it is path->item[n] now. */
+static bool take_gre(struct path *path, struct item *it, const struct gre_rx *rx)
+{
+	bool consumed = false;
+	struct tunnel *t;
+	enum drop d = rx->drop;
+
+	if (d) {
+		path_drop(path, NULL, d, 1);
+		return false;
+	}
+	t = find_tunnel(path, rx);
+	if (!t) {
+		unknown_sender(path, rx);
+		return false;
+	}
+	d = check_sequence(t, &rx->hdr);
+	if (!d && rx->hdr.proto == GRE_PROTO_NONE) {
+		/* The answer to a keepalive that we did not send: harmless, says that the peer lives. */
+		t->rx_last_ms = path->now;
+		t->down_until_ms = 0;
+		return false;
+	}
+	if (!d && rx->hdr.proto != GRE_PROTO_IPV4 && rx->hdr.proto != GRE_PROTO_IPV6)
+		d = DROP_GRE_PROTOCOL;
+	if (d)
+		goto drop;
+	t->rx_last_ms = path->now;
+	t->down_until_ms = 0;
+	if (take_keepalive(path, t, rx))
+		return false;
+	it->from = t;
+	d = take_inner(path, it, rx, &consumed);
+	/* Counted whether it goes on or not: what came by the tunnel. */
+	t->count.rx_packets++;
+	t->count.rx_bytes += rx->len;
+	if (!d)
+		return !consumed;
+drop:
+	path_drop(path, t, d, 1);
+	return false;
+}
+
+unsigned rx_gre(struct path *path, struct gre_sock *s)
+{
+	int got = gre_sock_recv(s, path->gre_rx);
+	unsigned n = 0;
+
+	if (got <= 0)
+		return 0;
+	path->now = gateway_now();
+	for (int i = 0; i < got; i++)
+		if (take_gre(path, &path->item[n], &path->gre_rx[i]))
+			n++;
+	forward_batch(path, n);
+	path_flush(path);
+	return (unsigned)got;
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* tunnel.c - the running state of tunnels, and how a reload carries it over.
+ *
+ * What a tunnel *is* (its name, its site, where its packets come from) is its identity. While the identity
+ * stays, a reload may change everything else and the tunnel's flows do not notice. When it changes, the
+ * tunnel of before is gone and its flows end: the device at the new address may be another site's, and
+ * replies to the old flows would reach it.
+ */
+#include "gateway/tunnel.h"
+
+#include "gre/gre.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+
+struct tunnels {
+	uint32_t n;
+	struct tunnel **v; /* in order of name */
+	const struct config *conf;
+	bool *kept; /* v[i] is still in the old table, until the commit */
+	/* set by the commit; indexed by FS_SLOT */
+	struct tunnel **by_slot;
+	struct site {
+		fs_id id;
+		uint32_t first; /* tunnel of the site, as an index + 1 */
+	} * sites;
+	uint32_t *next; /* v[i]'s next tunnel of the same site, as an index + 1; 0: the last */
+};
+
+/* What must be equal for flows to be carried on, also over a restart. */
+static uint64_t identity(const struct conf_tunnel *c)
+{
+	static const unsigned char key[crypto_shorthash_KEYBYTES] = "arrd tunnel id";
+	struct {
+		struct addr local, remote;
+		uint32_t type, has_key, gre_key;
+	} id = {c->local, c->remote, c->type, c->gre_has_key, c->gre_has_key ? c->gre_key : 0};
+	uint64_t h;
+
+	_Static_assert(sizeof(id) == 44, "no padding may be hashed");
+	crypto_shorthash((unsigned char *)&h, (const unsigned char *)&id, sizeof(id), key);
+	return h;
+}
+
+static bool same_identity(const struct conf_tunnel *a, const struct conf_tunnel *b)
+{
+	return strcmp(a->name, b->name) == 0 && strcmp(a->site, b->site) == 0 && identity(a) == identity(b);
+}
+
+int tunnels_new(struct tunnels **out, const struct config *c, struct tunnels *old)
+{
+	struct tunnels *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return -ENOMEM;
+	t->conf = c;
+	t->v = calloc(c->ntunnels + 1, sizeof(t->v[0]));
+	t->kept = calloc(c->ntunnels + 1, sizeof(t->kept[0]));
+	t->next = calloc(c->ntunnels + 1, sizeof(t->next[0]));
+	t->sites = calloc(FS_SLOTS, sizeof(t->sites[0]));
+	t->by_slot = calloc(FS_SLOTS, sizeof(t->by_slot[0]));
+	if (!t->v || !t->kept || !t->next || !t->sites || !t->by_slot)
+		goto fail;
+	for (size_t i = 0; i < c->ntunnels; i++) {
+		struct tunnel *o = old ? tunnels_by_name(old, c->tunnels[i].name) : NULL;
+
+		if (o && same_identity(o->conf, &c->tunnels[i])) {
+			t->v[i] = o;
+			t->kept[i] = true;
+		} else {
+			t->v[i] = calloc(1, sizeof(struct tunnel));
+			if (!t->v[i])
+				goto fail;
+			t->v[i]->conf = &c->tunnels[i];
+		}
+		t->n++;
+	}
+	*out = t;
+	return 0;
+fail:
+	tunnels_free(t);
+	return -ENOMEM;
+}
+
+void tunnels_free(struct tunnels *t)
+{
+	if (!t)
+		return;
+	for (uint32_t i = 0; i < t->n; i++)
+		if (!t->kept[i])
+			free(t->v[i]);
+	free(t->v);
+	free(t->kept);
+	free(t->next);
+	free(t->sites);
+	free(t->by_slot);
+	free(t);
+}
+
+/* Marks in the old table what the new one took over, and unbinds the tunnels that are left in it. */
+static void leave(struct tunnels *t, struct tunnels *old, struct flowstate *fs)
+{
+	for (uint32_t i = 0; i < t->n; i++) {
+		if (!t->kept[i])
+			continue;
+		old->kept[t->v[i]->index] = true;
+		t->kept[i] = false;
+	}
+	for (uint32_t i = 0; i < old->n; i++)
+		if (!old->kept[i])
+			fs_unbind(fs, old->v[i]->id);
+}
+
+static struct site *site_of(const struct tunnels *t, fs_id id)
+{
+	struct site *s = &t->sites[FS_SLOT(id)];
+
+	return s->first && s->id == id ? s : NULL;
+}
+
+static int bind_all(struct tunnels *t, struct flowstate *fs)
+{
+	for (uint32_t i = t->n; i-- > 0;) { /* backwards, so that a site's chain is in order of name */
+		struct tunnel *tn = t->v[i];
+		struct site *s;
+
+		tn->conf = &t->conf->tunnels[i];
+		tn->index = i;
+		tn->site = fs_bind(fs, FS_SITE, tn->conf->site, FS_ID_NONE, 0);
+		if (tn->site == FS_ID_NONE)
+			return -ENOSPC;
+		tn->id = fs_bind(fs, FS_TUNNEL, tn->conf->name, tn->site, identity(tn->conf));
+		if (tn->id == FS_ID_NONE)
+			return -ENOSPC;
+		t->by_slot[FS_SLOT(tn->id)] = tn;
+		s = &t->sites[FS_SLOT(tn->site)];
+		t->next[i] = s->first;
+		s->id = tn->site;
+		s->first = i + 1;
+		fs_set_site_limit(fs, tn->site, 0);
+	}
+	for (size_t i = 0; i < t->conf->nsites; i++) {
+		fs_id id = fs_lookup_name(fs, FS_SITE, t->conf->sites[i].name);
+
+		if (id != FS_ID_NONE)
+			fs_set_site_limit(fs, id, t->conf->sites[i].max_flows);
+	}
+	return 0;
+}
+
+int tunnels_commit(struct tunnels *t, struct tunnels *old, struct flowstate *fs)
+{
+	int r;
+
+	if (old)
+		leave(t, old, fs);
+	r = bind_all(t, fs);
+	for (uint32_t i = 0; old && i < FS_SLOTS; i++)
+		if (old->sites[i].first && !site_of(t, old->sites[i].id))
+			fs_unbind(fs, old->sites[i].id);
+	return r;
+}
+
+struct tunnel *tunnels_at(const struct tunnels *t, uint32_t index)
+{
+	return index < t->n ? t->v[index] : NULL;
+}
+
+uint32_t tunnels_count(const struct tunnels *t)
+{
+	return t->n;
+}
+
+struct tunnel *tunnels_by_id(const struct tunnels *t, fs_id id)
+{
+	struct tunnel *tn = t->by_slot[FS_SLOT(id)];
+
+	return tn && tn->id == id ? tn : NULL;
+}
+
+struct tunnel *tunnels_by_name(const struct tunnels *t, const char *name)
+{
+	uint32_t lo = 0, hi = t->n;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		int c = strcmp(name, t->v[mid]->conf->name);
+
+		if (c == 0)
+			return t->v[mid];
+		if (c < 0)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return NULL;
+}
+
+struct tunnel *tunnels_of_site(const struct tunnels *t, fs_id site, uint64_t now_ms)
+{
+	const struct site *s = site_of(t, site);
+	struct tunnel *found = NULL;
+	bool found_up = false;
+
+	for (uint32_t i = s ? s->first : 0; i; i = t->next[i - 1]) {
+		struct tunnel *tn = t->v[i - 1];
+		bool up = tunnel_state(tn, now_ms) == TUNNEL_UP;
+
+		if (!found || (up && !found_up) ||
+			(up == found_up && tn->conf->priority < found->conf->priority)) {
+			found = tn;
+			found_up = up;
+		}
+	}
+	return found;
+}
+
+enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms)
+{
+	return now_ms < t->down_until_ms ? TUNNEL_DOWN : TUNNEL_UP;
+}
+
+uint32_t tunnel_overhead(const struct tunnel *t)
+{
+	struct gre_hdr h = {.has_csum = t->conf->gre_checksum,
+		.has_key = t->conf->gre_has_key,
+		.has_seq = t->conf->gre_sequence};
+
+	return gre_hdr_len(&h) + (addr_is4(&t->conf->local) ? 20 : 40);
+}
+
+uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms)
+{
+	uint32_t mtu = t->conf->mtu;
+
+	if (t->pmtu && now_ms < t->pmtu_until_ms) {
+		uint32_t fits = t->pmtu - tunnel_overhead(t);
+
+		if (fits < mtu)
+			mtu = fits;
+	}
+	return ver == 6 && mtu < 1280 ? 1280 : mtu;
+}
+
+void tunnel_path_mtu(struct tunnel *t, uint32_t mtu, uint64_t now_ms)
+{
+	uint32_t least = addr_is4(&t->conf->local) ? 576 : 1280;
+
+	if (mtu < least)
+		mtu = least;
+	if (t->pmtu && now_ms < t->pmtu_until_ms && t->pmtu < mtu)
+		return;
+	t->pmtu = mtu;
+	t->pmtu_until_ms = now_ms + TUNNEL_PMTU_MS;
+}
+
+bool tunnel_may_answer(struct tunnel *t, uint64_t now_ms)
+{
+	enum { BURST = 100, PER_S = 100 };
+	uint64_t gained = (now_ms - t->answers_ms) * PER_S / 1000;
+
+	if (gained) {
+		t->answers = t->answers + gained > BURST ? BURST : (uint32_t)(t->answers + gained);
+		t->answers_ms = now_ms;
+	}
+	if (!t->answers)
+		return false;
+	t->answers--;
+	return true;
+}

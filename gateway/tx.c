@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* tx.c - to the branches: TUN → flow step → tunnel → wire packets → GRE socket.
+ *
+ * tx_tun brings what the kernel routed to the TUN to the flow step; tx_tunnel is where every packet for a
+ * tunnel leaves, whether it came from the TUN, from another tunnel, or was made here. Super-packets are cut
+ * here, as late as possible: segments share the payload that was read, only headers are copied.
+ *
+ * References: RFC 6040 4.1 (ECN), RFC 2983 (DSCP), RFC 791 (fragmentation), RFC 7676.
+ */
+#include "gateway/base/csum.h"
+#include "gateway/path.h"
+
+#include <errno.h>
+#include <netinet/ip.h>
+
+#define ECN_MASK 3
+
+unsigned tx_tun(struct path *path)
+{
+	int got = tun_read(path->tun, path->tun_rx);
+	unsigned n = 0;
+
+	if (got <= 0)
+		return 0;
+	path->now = gateway_now();
+	for (int i = 0; i < got; i++) {
+		struct item *it = &path->item[n];
+		enum drop d;
+
+		it->from = NULL;
+		it->p = (struct pkt){.data = path->tun_rx[i].data, .len = path->tun_rx[i].len};
+		d = pkt_parse(&it->p);
+		if (!d && it->p.frag)
+			d = DROP_INNER_FRAGMENT;
+		if (!d)
+			d = vnet_to_pkt(&path->tun_rx[i].vnet, &it->p);
+		if (d)
+			path_drop(path, NULL, d, 1);
+		else
+			n++;
+	}
+	forward_batch(path, n);
+	path_flush(path);
+	return (unsigned)got;
+}
+
+/* The next free place in the queue of t's family; sends what is there when it is full. */
+static struct gre_tx *next_tx(
+	struct path *path, struct tunnel *t, const struct gre_hdr *h, uint8_t **hdr, uint32_t octets)
+{
+	const struct conf_tunnel *c = t->conf;
+	struct txq *q = &path->txq[addr_is4(&c->local) ? 0 : 1];
+	struct gre_tx *tx;
+
+	if (q->n == TXQ_LEN)
+		tx_flush(path);
+	tx = &q->tx[q->n];
+	q->tunnel[q->n] = t;
+	q->octets[q->n] = octets;
+	if (hdr)
+		*hdr = q->hdr[q->n];
+	q->n++;
+	tx->local = c->local;
+	tx->remote = c->remote;
+	tx->hdr = *h;
+	tx->ttl = c->ttl;
+	tx->tos = 0;
+	tx->df = true;
+	tx->nparts = 0;
+	return tx;
+}
+
+void tx_gre_header(struct path *path, struct tunnel *t, const struct gre_hdr *h)
+{
+	next_tx(path, t, h, NULL, 0);
+}
+
+/* One wire packet: hlen octets at hdr, plen at payload. */
+static void queue(struct path *path, const struct pkt *p, struct tunnel *t, const uint8_t *hdr, uint32_t hlen,
+	const uint8_t *payload, uint32_t plen)
+{
+	const struct conf_tunnel *c = t->conf;
+	struct gre_hdr h = {.proto = p->ver == 4 ? GRE_PROTO_IPV4 : GRE_PROTO_IPV6,
+		.has_key = c->gre_has_key,
+		.key = c->gre_key,
+		.has_csum = c->gre_checksum,
+		.has_seq = c->gre_sequence};
+	struct gre_tx *tx;
+	uint8_t *copy;
+
+	if (h.has_seq)
+		h.seq = t->tx_seq++;
+	tx = next_tx(path, t, &h, &copy, hlen + plen);
+	tx->tos = (uint8_t)((c->dscp == DSCP_INHERIT ? p->tos & ~ECN_MASK : c->dscp << 2) |
+			    (p->tos & ECN_MASK));
+	/* Where even 1280 octets of IPv6 do not fit the path, the outer packet is fragmented. */
+	tx->df = !(t->pmtu && path->now < t->pmtu_until_ms && hlen + plen + tunnel_overhead(t) > t->pmtu);
+	if (hlen) {
+		if (hdr != copy)
+			memcpy(copy, hdr, hlen);
+		tx->part[tx->nparts++] = (struct iovec){copy, hlen};
+	}
+	tx->part[tx->nparts++] = (struct iovec){(void *)(uintptr_t)payload, plen};
+}
+
+/* Options for later fragments: those with the copied flag (RFC 791 3.1), padded. Returns the header's length.
+ */
+static uint32_t copied_options(uint8_t *to, const uint8_t *from, uint32_t hlen)
+{
+	uint32_t n = 20;
+
+	memcpy(to, from, 20);
+	for (uint32_t i = 20; i < hlen && from[i] != IPOPT_EOL;) {
+		uint32_t len = from[i] == IPOPT_NOP ? 1 : i + 1 < hlen ? from[i + 1] : 0;
+
+		if (len == 0 || (from[i] != IPOPT_NOP && len < 2) || i + len > hlen)
+			break;
+		if (from[i] & 0x80) {
+			memcpy(to + n, from + i, len);
+			n += len;
+		}
+		i += len;
+	}
+	while (n % 4)
+		to[n++] = IPOPT_EOL;
+	to[0] = (uint8_t)(4 << 4 | n / 4);
+	return n;
+}
+
+/* Cuts an IPv4 wire packet (headers hdr, then payload) into fragments of at most mtu octets. The inner packet
+ * is fragmented rather than the outer one, so that the branch's hosts reassemble and not its router. */
+static void queue_fragments(struct path *path, const struct pkt *p, struct tunnel *t, uint8_t *hdr,
+	uint32_t hlen, const uint8_t *payload, uint32_t plen, uint32_t mtu)
+{
+	uint32_t ihl = (hdr[0] & 0xfu) * 4, first = hlen - ihl, at = 0, total = first + plen;
+	uint8_t later[60];
+	uint32_t later_ihl = copied_options(later, hdr, ihl);
+
+	/* The first fragment carries the L4 header, the others payload only: so a fragment is always one
+	 * header and one piece of payload. The first one's length must be a multiple of 8 from the IP header
+	 * on. */
+	while (at < total) {
+		uint8_t *h = at ? later : hdr;
+		uint32_t h_ihl = at ? later_ihl : ihl, h_len = at ? later_ihl : hlen;
+		uint32_t room = (mtu - h_ihl) & ~7u, n = total - at > room ? room : total - at;
+		bool last = at + n == total;
+		uint16_t len = htons((uint16_t)(h_ihl + n));
+		uint16_t off = htons((uint16_t)(at / 8 | (last ? 0 : IP_MF)));
+		uint16_t sum = 0;
+		uint32_t skip = at ? at - first : 0, pay = at ? n : n - first;
+
+		memcpy(h + 2, &len, 2);
+		memcpy(h + 6, &off, 2);
+		memcpy(h + 10, &sum, 2);
+		sum = (uint16_t)~csum_fold(csum_add(0, h, h_ihl));
+		memcpy(h + 10, &sum, 2);
+		queue(path, p, t, h, h_len, payload + skip, pay);
+		at += n;
+	}
+}
+
+enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
+{
+	uint32_t mtu = tunnel_mtu(t, p->ver, path->now);
+	const uint8_t *payload;
+	struct vnet_cut cut;
+	uint32_t hlen, plen;
+	uint8_t hdr[TX_HDR_MAX];
+	bool fits = pkt_wire_len(p) <= mtu;
+
+	if (!p->gso_size && fits) {
+		if (p->csum == PKT_CSUM_PARTIAL)
+			pkt_complete_csum(p);
+		queue(path, p, t, NULL, 0, p->data, p->len);
+		return DROP_NONE;
+	}
+	if (p->payload > TX_HDR_MAX)
+		return DROP_GSO_INVALID;
+	vnet_cut_start(&cut, p);
+	while ((hlen = vnet_cut_next(&cut, hdr, &payload, &plen)) > 0) {
+		if (hlen + plen <= mtu || p->ver == 6)
+			queue(path, p, t, hdr, hlen, payload, plen);
+		else
+			queue_fragments(path, p, t, hdr, hlen, payload, plen, mtu);
+	}
+	return DROP_NONE;
+}
+
+/* EMSGSIZE: larger than the MTU of the device that it would leave by. The kernel knows that MTU only for a
+ * connected socket, so one is asked; the next packet's sender will be told. */
+static void too_big_for_device(struct path *path, struct tunnel *t)
+{
+	const struct conf_tunnel *c = t->conf;
+	bool v4 = addr_is4(&c->local);
+	int s, mtu = 0;
+	socklen_t len = sizeof(mtu);
+	union {
+		struct sockaddr sa;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	} to = {0};
+
+	if (t->pmtu && path->now < t->pmtu_until_ms && path->now - (t->pmtu_until_ms - TUNNEL_PMTU_MS) < 1000)
+		return; /* asked within the last second */
+	s = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (s < 0)
+		return;
+	if (v4) {
+		to.in = (struct sockaddr_in){
+			.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = c->remote.w[3]};
+	} else {
+		to.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(9)};
+		memcpy(&to.in6.sin6_addr, &c->remote, 16);
+	}
+	if (connect(s, &to.sa, v4 ? sizeof(to.in) : sizeof(to.in6)) == 0 &&
+		getsockopt(s, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu, &len) == 0 &&
+		mtu > 0)
+		tunnel_path_mtu(t, (uint32_t)mtu, path->now);
+	close(s);
+}
+
+static void sent(struct path *path, struct txq *q, unsigned i)
+{
+	struct tunnel *t = q->tunnel[i];
+
+	switch (q->tx[i].err) {
+	case 0:
+		if (q->octets[i]) {
+			t->count.tx_packets++;
+			t->count.tx_bytes += q->octets[i];
+		}
+		return;
+	case EAGAIN:
+	case ENOBUFS:
+		path_drop(path, t, DROP_QUEUE_FULL, 1);
+		return;
+	case EMSGSIZE:
+		too_big_for_device(path, t);
+		path_drop(path, t, DROP_TOO_BIG, 1);
+		return;
+	default:
+		t->down_until_ms = path->now + TUNNEL_DOWN_MS;
+		path_drop(path, t, DROP_SEND_ERROR, 1);
+		log_limited(path->gw->log, &t->loglim, path->now, LOG_LEVEL_WARNING, "tunnel", t->conf->name,
+			"cannot send: %s", strerror(q->tx[i].err));
+	}
+}
+
+void tx_flush(struct path *path)
+{
+	for (int f = 0; f < 2; f++) {
+		struct txq *q = &path->txq[f];
+
+		if (!q->n)
+			continue;
+		gre_sock_send(path->gre[f], q->tx, q->n);
+		for (unsigned i = 0; i < q->n; i++)
+			sent(path, q, i);
+		q->n = 0;
+	}
+}
