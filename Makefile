@@ -104,9 +104,23 @@ test:
 	@status=0; $(MAKE) --no-print-directory unit || status=1; \
 	$(MAKE) --no-print-directory netns || status=1; exit $$status
 
-test-build: $(unit_bin)
+test-build: $(unit_bin) tools
 unit: $(unit_bin)
 	@test/run-unit $(unit_bin)
+
+# The programs that the namespace tests use as branches, servers and witnesses: those of test/tools with a main().
+tools_main := $(shell grep -l '^int main' test/tools/*.c)
+tools_bin := $(patsubst test/tools/%.c,$(B)/tools/%,$(tools_main))
+$(B)/tools.a: $(patsubst %.c,$(B)/%.o,$(filter-out $(tools_main),$(wildcard test/tools/*.c)))
+	rm -f $@; ar rcs $@ $^
+$(tools_bin): $(B)/tools/%: $(B)/test/tools/%.o $(B)/tools.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lpthread
+tools: $(tools_bin)
+
+# CASES: patterns of names, such as CASES='collide.*'.
+netns: all tools
+	@test/netns/run --build $(B) $(foreach c,$(CASES),-k '$(c)')
 
 # The build that sends replies to the wrong tunnel: the test that counts misdelivered packets must find it out.
 mutant:
@@ -152,6 +166,18 @@ print-c_src:
 print-c_hdr:
 	@echo $(c_hdr)
 
+# ---- benchmarks ----------------------------------------------------------------------------------------
+
+# BENCH: one group or several, all of them without it. Each writes build/bench/GROUP.json.
+bench:
+	@test/setup
+	@$(MAKE) --no-print-directory all bench-build
+	@test/bench/run $(BENCH)
+bench-build: $(B)/bench/rawlim
+$(B)/bench/rawlim: $(B)/test/bench/rawlim.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lpthread
+
 # ---- installing ----------------------------------------------------------------------------------------
 
 D := $(DESTDIR)$(PREFIX)
@@ -186,6 +212,6 @@ clean:
 	rm -rf build
 
 -include $(patsubst %.c,$(B)/%.d,$(c_src))
-.PHONY: all test unit netns mutant fuzz fuzz-build test-build coverage lint tidy bench demo setup install uninstall clean \
+.PHONY: all test unit netns tools mutant bench-build fuzz fuzz-build test-build coverage lint tidy bench demo setup install uninstall clean \
 	print-c_src print-c_hdr
 .SECONDARY:
