@@ -111,7 +111,7 @@ static void *receive_all(void *arg)
 	struct timeval second = {.tv_sec = 1};
 	int64_t begin = now_ns();
 	int64_t from = 0;
-	int64_t now = begin;
+	int64_t now;
 	uint64_t count = 0;
 
 	open_end(&r->to);
