@@ -118,9 +118,17 @@ $(tools_bin): $(B)/tools/%: $(B)/test/tools/%.o $(B)/tools.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lpthread
 tools: $(tools_bin)
 
-# CASES: patterns of names, such as CASES='collide.*'.
-netns: all tools
+# Namespace tests, with the tools, and the mutant for the case that must find it out. CASES: patterns of names.
+netns:
+	@test/setup build test
+	@$(MAKE) --no-print-directory all tools
+	@$(MAKE) --no-print-directory mutant
 	@test/netns/run --build $(B) $(foreach c,$(CASES),-k '$(c)')
+
+demo:
+	@test/setup build test
+	@$(MAKE) --no-print-directory -s all tools
+	@test/demo.py --build $(B)
 
 # The build that sends replies to the wrong tunnel: the test that counts misdelivered packets must find it out.
 mutant:
@@ -212,6 +220,6 @@ clean:
 	rm -rf build
 
 -include $(patsubst %.c,$(B)/%.d,$(c_src))
-.PHONY: all test unit netns tools mutant bench-build fuzz fuzz-build test-build coverage lint tidy bench demo setup install uninstall clean \
-	print-c_src print-c_hdr
+.PHONY: all test unit netns tools mutant bench-build fuzz fuzz-build test-build coverage lint tidy bench \
+	demo setup install uninstall clean print-c_src print-c_hdr
 .SECONDARY:
