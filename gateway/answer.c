@@ -146,7 +146,7 @@ static uint32_t error6(
 void answer_error(struct path *path, const struct item *it, enum answer what, uint32_t mtu)
 {
 	struct addr src = speaker(it);
-	struct pkt p = {0};
+	struct pkt *p;
 	uint8_t *b;
 
 	if (!may_be_told(&it->p) || addr_is_none(&src))
@@ -159,13 +159,13 @@ void answer_error(struct path *path, const struct item *it, enum answer what, ui
 		path_drop(path, it->from, DROP_RATE_LIMITED, 1);
 		return;
 	}
-	b = path->answer[path->answers++];
-	p.data = b;
-	p.len = it->p.ver == 4 ? error4(b, it, what, mtu, &src) : error6(b, it, what, mtu, &src);
-	if (pkt_parse(&p) != DROP_NONE)
-		return; /* cannot be: we made it */
-	p.csum = PKT_CSUM_GOOD;
-	send_back(path, it, &p);
+	b = path->answer_buf[path->answers];
+	p = &path->answer[path->answers++];
+	*p = (struct pkt){.data = b, .csum = PKT_CSUM_GOOD};
+	p->len = it->p.ver == 4 ? error4(b, it, what, mtu, &src) : error6(b, it, what, mtu, &src);
+	if (pkt_parse(p) != DROP_NONE)
+		return; /* a quote cut where its own headers are not complete: not worth telling */
+	send_back(path, it, p);
 }
 
 enum drop answer_own(struct path *path, struct item *it)

@@ -165,8 +165,11 @@ static void guess_gso(struct path *path, struct item *it)
 		mss = tunnel_mtu(it->from, p->ver, path->now) - p->payload;
 	if (p->payload + mss > path->tun_mtu)
 		mss = path->tun_mtu - p->payload;
-	if (payload > mss)
-		p->gso_size = (uint16_t)mss;
+	if (payload <= mss)
+		return;
+	p->gso_size = (uint16_t)mss;
+	it->fp.packets = pkt_segs(p);
+	it->from->count.rx_packets += it->fp.packets - 1;
 }
 
 static void depart(struct path *path, struct item *it, struct tunnel *exit)
@@ -233,6 +236,7 @@ static enum drop forward_one(struct path *path, struct item *it)
 		if (d)
 			return d;
 	}
+	guess_gso(path, it);
 	d = fs_pass(gw->fs, it->hit, &it->fp, path->now);
 	if (d)
 		return d;
@@ -241,7 +245,6 @@ static enum drop forward_one(struct path *path, struct item *it)
 	d = choose_exit(path, it, &to, &out, &exit);
 	if (d)
 		return d;
-	guess_gso(path, it);
 	d = check_size(path, it, exit);
 	if (d)
 		return d;
@@ -276,6 +279,7 @@ static void describe(const struct gateway *gw, struct item *it)
 		f->ack = ntohl(th.th_ack);
 		f->tcp_len = p->len - p->payload;
 		f->mss = p->mss;
+		f->wscale = p->wscale;
 	}
 }
 

@@ -63,7 +63,8 @@ struct path {
 	struct fs_hit hit[BATCH];
 	struct gre_rx gre_rx[GRE_BATCH];
 	struct tun_rx tun_rx[TUN_BATCH];
-	uint8_t answer[ANSWERS][ANSWER_MAX];
+	struct pkt answer[ANSWERS];
+	uint8_t answer_buf[ANSWERS][ANSWER_MAX];
 	unsigned answers;
 	uint32_t egress_tokens; /* of our own messages towards the egress */
 	uint64_t egress_tokens_ms;
