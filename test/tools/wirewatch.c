@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* wirewatch.c - looks at every packet on the gateway's underlay and egress, and judges where it went.
+ *
+ *	wirewatch --wan DEV --tunnel local=ADDR,remote=ADDR[,key=N],tag=N … [--egress DEV] [--tagged PORT …]
+ *	          [--private PREFIX/LEN]
+ *
+ * Runs in the gateway's namespace, on AF_PACKET rings (TPACKET_V3) that hold 64 MB each: a packet that it
+ * missed would be a packet not judged, so drops are counted and make it fail. Prints "ready", and at the end
+ *(SIGTERM) a JSON object; see wire.h for its words. Status 0 when nothing was dropped.
+ */
+#include "test/tools/tool.h"
+#include "test/tools/wire.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define BLOCK_SIZE (1u << 20)
+#define BLOCKS     64u
+#define RETIRE_MS  5
+
+typedef void see_fn(struct wire *w, const uint8_t *p, size_t len, bool leaving);
+
+struct ring {
+	int fd;
+	uint8_t *map;
+	unsigned next;
+	see_fn *see;
+	uint64_t packets, dropped, cut;
+};
+
+static void ring_open(struct ring *r, const char *dev, see_fn *see)
+{
+	struct tpacket_req3 req = {.tp_block_size = BLOCK_SIZE,
+		.tp_block_nr = BLOCKS,
+		.tp_frame_size = 2048,
+		.tp_frame_nr = BLOCK_SIZE / 2048 * BLOCKS,
+		.tp_retire_blk_tov = RETIRE_MS};
+	struct sockaddr_ll sa = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
+	int version = TPACKET_V3;
+
+	sa.sll_ifindex = (int)if_nametoindex(dev);
+	if (!sa.sll_ifindex)
+		fail_errno("interface %s", dev);
+	r->fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (r->fd < 0 || setsockopt(r->fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
+		setsockopt(r->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) < 0)
+		fail_errno("packet socket on %s", dev);
+	r->map = mmap(NULL, (size_t)BLOCK_SIZE * BLOCKS, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
+	if (r->map == MAP_FAILED)
+		fail_errno("ring of %s", dev);
+	if (bind(r->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		fail_errno("bind to %s", dev);
+	r->see = see;
+}
+
+static struct tpacket_block_desc *ring_block(const struct ring *r)
+{
+	return (struct tpacket_block_desc *)(void *)(r->map + (size_t)r->next * BLOCK_SIZE);
+}
+
+/* Hands over every packet of one block, if one is full. */
+static bool ring_read(struct ring *r, struct wire *w)
+{
+	struct tpacket_block_desc *b = ring_block(r);
+
+	if (!(__atomic_load_n(&b->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER))
+		return false;
+	uint8_t *at = (uint8_t *)b + b->hdr.bh1.offset_to_first_pkt;
+	for (uint32_t i = 0; i < b->hdr.bh1.num_pkts; i++) {
+		const struct tpacket3_hdr *h = (const void *)at;
+		const struct sockaddr_ll *ll = (const void *)(at + TPACKET_ALIGN(sizeof(*h)));
+		uint16_t proto = ntohs(ll->sll_protocol);
+		if (proto == ETH_P_IP || proto == ETH_P_IPV6) {
+			r->packets++;
+			r->cut += h->tp_snaplen < h->tp_len;
+			r->see(w, at + h->tp_net, h->tp_snaplen, ll->sll_pkttype == PACKET_OUTGOING);
+		}
+		at += h->tp_next_offset;
+	}
+	__atomic_store_n(&b->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+	r->next = (r->next + 1) % BLOCKS;
+	return true;
+}
+
+static void ring_close(struct ring *r)
+{
+	struct tpacket_stats_v3 stats;
+	socklen_t len = sizeof(stats);
+
+	if (getsockopt(r->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &len) == 0)
+		r->dropped = stats.tp_drops;
+	munmap(r->map, (size_t)BLOCK_SIZE * BLOCKS);
+	close(r->fd);
+}
+
+static void add_tunnel(struct wire *w, char *list)
+{
+	uint8_t local[16], remote[16];
+	uint32_t gre_key = 0, tag = 0;
+	bool has_key = false, has_local = false, has_remote = false;
+	char *name, *value;
+
+	while ((name = option_next(&list, &value))) {
+		if (!strcmp(name, "local"))
+			has_local = wire_addr(value, local);
+		else if (!strcmp(name, "remote"))
+			has_remote = wire_addr(value, remote);
+		else if (!strcmp(name, "tag"))
+			tag = (uint32_t)number(value, UINT32_MAX);
+		else if (!strcmp(name, "key")) {
+			has_key = true;
+			gre_key = (uint32_t)number(value, UINT32_MAX);
+		} else
+			fail("unknown option of a tunnel: %s", name);
+	}
+	if (!has_local || !has_remote || !tag)
+		fail("a tunnel wants local, remote and tag");
+	wire_add_tunnel(w, local, remote, has_key, gre_key, tag);
+}
+
+static void add_private(struct wire *w, char *text)
+{
+	char *slash = strchr(text, '/');
+	struct in_addr a;
+
+	if (slash)
+		*slash = '\0';
+	if (!slash || inet_pton(AF_INET, text, &a) != 1)
+		fail("not an IPv4 prefix: %s", text);
+	wire_add_private(w, ntohl(a.s_addr), (unsigned)number(slash + 1, 32));
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {{"wan", 1, NULL, 'w'}, {"egress", 1, NULL, 'e'},
+		{"tunnel", 1, NULL, 't'}, {"tagged", 1, NULL, 'g'}, {"private", 1, NULL, 'p'}, {0}};
+	struct wire *w = wire_new();
+	struct ring rings[2] = {{.fd = -1}, {.fd = -1}};
+	unsigned n = 0;
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 'w':
+		case 'e':
+			if (n == 2)
+				fail("one --wan and one --egress");
+			ring_open(&rings[n++], optarg, opt == 'w' ? wire_underlay : wire_egress);
+			break;
+		case 't':
+			add_tunnel(w, optarg);
+			break;
+		case 'g':
+			wire_add_tagged_port(w, (uint16_t)number(optarg, 65535));
+			break;
+		case 'p':
+			add_private(w, optarg);
+			break;
+		default:
+			return 1;
+		}
+	}
+	stop_on_signals();
+	printf("ready\n");
+	fflush(stdout);
+	/* After the signal one more retire timeout brings in what was under way. */
+	for (bool last = false; !last;) {
+		struct pollfd fds[2] = {
+			{.fd = rings[0].fd, .events = POLLIN}, {.fd = rings[1].fd, .events = POLLIN}};
+		last = stop_asked();
+		if (last)
+			usleep(RETIRE_MS * 4 * 1000);
+		else if (poll(fds, n, 1000) < 0 && errno != EINTR)
+			fail_errno("poll");
+		for (unsigned i = 0; i < n; i++)
+			while (ring_read(&rings[i], w))
+				;
+	}
+	uint64_t packets = 0, dropped = 0, cut = 0;
+	for (unsigned i = 0; i < n; i++) {
+		ring_close(&rings[i]);
+		packets += rings[i].packets;
+		dropped += rings[i].dropped;
+		cut += rings[i].cut;
+	}
+	printf("{\"packets\":%llu,\"dropped\":%llu,\"cut\":%llu,\n", (unsigned long long)packets,
+		(unsigned long long)dropped, (unsigned long long)cut);
+	wire_report(w, stdout);
+	printf("}\n");
+	wire_free(w);
+	return dropped ? 1 : 0;
+}
