@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* toy_gateway.h - a gateway without a packet path: real flow table, real tunnels, made-up flows.
  *
- * Included by exactly one file of a program. gateway_now, gateway_reload and gateway_flush are defined here, so
- * that the linker does not take the real ones, which want the whole process.
+ * Included by exactly one file of a program. gateway_now, gateway_reload and gateway_flush are defined here,
+ * so that the linker does not take the real ones, which want the whole process.
  *
- * Tunnels branch-a and branch-c belong to site acme-berlin, branch-b to a site of its own name. Branches a and
- * b send the same tuples: the flows of b are translated.
+ * Tunnels branch-a and branch-c belong to site acme-berlin, branch-b to a site of its own name. Branches a
+ * and b send the same tuples: the flows of b are translated.
  */
 #ifndef ARRD_TEST_TOY_GATEWAY_H
 #define ARRD_TEST_TOY_GATEWAY_H
@@ -68,15 +68,15 @@ static void toy_close(struct toy *t)
 /* Returns 0 or -errno. max: room for flows. */
 static int toy_open(struct toy *t, uint32_t max)
 {
-	static char path[] = "/etc/arrd/arrd.conf", tun[] = "arr0", eth[] = "eth0", a[] = "branch-a", b[] = "branch-b",
-		    c[] = "branch-c", site[] = "acme-berlin";
+	static char path[] = "/etc/arrd/arrd.conf", tun[] = "arr0", eth[] = "eth0", a[] = "branch-a",
+		    b[] = "branch-b", c[] = "branch-c", site[] = "acme-berlin";
 	struct fs_config fc = {.max = max, .tcp_loose = true, .nshards = 1};
 	struct fs_open_report report;
 	int err;
 
 	*t = (struct toy){.reloads = 0};
-	t->tunnels[0] = (struct conf_tunnel){.name = a, .site = site, .mtu = 1476, .priority = 100,
-		.gre_has_key = true, .gre_key = 101};
+	t->tunnels[0] = (struct conf_tunnel){
+		.name = a, .site = site, .mtu = 1476, .priority = 100, .gre_has_key = true, .gre_key = 101};
 	t->tunnels[1] = (struct conf_tunnel){.name = b, .site = b, .mtu = 1476, .priority = 100};
 	t->tunnels[2] = (struct conf_tunnel){.name = c, .site = site, .mtu = 1400, .priority = 200};
 	for (unsigned i = 0; i < TOY_TUNNELS; i++) {
@@ -106,9 +106,9 @@ static int toy_open(struct toy *t, uint32_t max)
 	return err;
 }
 
-/* Begins a flow of tunnel number tn, a packet of 100 octets. proto TCP, UDP or ICMP: from 10.0.1.5, port n, to
- * 93.184.216.34 port 80; with n above 65535 from the following addresses. ICMPv6: from 2001:db8::5 with the
- * id n. Returns the flow, or FS_NONE. */
+/* Begins a flow of tunnel number tn, a packet of 100 octets. proto TCP, UDP or ICMP: from 10.0.1.5, port n,
+ * to 93.184.216.34 port 80; with n above 65535 from the following addresses. ICMPv6: from 2001:db8::5 with
+ * the id n. Returns the flow, or FS_NONE. */
 static uint32_t toy_flow(struct toy *t, unsigned tn, uint8_t proto, uint32_t n)
 {
 	const struct tunnel *tunnel = tunnels_at(t->gw.tunnels, tn);
@@ -129,7 +129,8 @@ static uint32_t toy_flow(struct toy *t, unsigned tn, uint8_t proto, uint32_t n)
 	pk.key.t.dport = echo ? 0 : htons(80);
 	if (proto == IPPROTO_TCP)
 		pk.tcp_flags = TCP_SYN;
-	if (fs_begin(t->gw.fs, &pk, t->gw.egress_id, t->gw.egress_id, false, 0, toy_now_ms, &hit) != DROP_NONE)
+	if (fs_begin(t->gw.fs, &pk, t->gw.egress_id, t->gw.egress_id, false, 0, toy_now_ms, &hit) !=
+		DROP_NONE)
 		return FS_NONE;
 	return fs_pass(t->gw.fs, hit, &pk, toy_now_ms) == DROP_NONE ? hit.flow : FS_NONE;
 }

@@ -13,7 +13,7 @@
 
 #define TUNNELS_MAX 512
 #define PORTS_MAX   16
-#define NOTES_MAX   10
+#define NOTES_MAX   24
 #define NOTE_LEN    256
 
 struct key {
@@ -58,7 +58,7 @@ struct wire {
 	uint32_t private_net, private_mask;
 	struct volume tunnel_in, egress_out, egress_in, tunnel_out;
 	uint64_t checked, tag_octets, misdelivered, unsolicited, unverifiable, undecodable, outer_fragments;
-	uint64_t fragments, bad_checksum, branch_rst, branch_unreachable, unknown_tunnel, leaked;
+	uint64_t fragments, multicast, bad_checksum, branch_rst, branch_unreachable, unknown_tunnel, leaked;
 	char notes[NOTES_MAX][NOTE_LEN];
 	unsigned nnotes;
 };
@@ -361,6 +361,10 @@ static void judge(struct wire *w, const struct view *v, uint32_t tag)
 		w->fragments++;
 		return;
 	}
+	if (is_multicast(v)) {
+		w->multicast++;
+		return;
+	}
 	if (is_echo(v, false) || (v->proto == IPPROTO_TCP && (v->flags & (SYN | ACK)) == SYN)) {
 		w->unsolicited++;
 		return;
@@ -481,16 +485,28 @@ void wire_report(const struct wire *w, FILE *f)
 	report_volume(f, "egress_out", &w->egress_out);
 	report_volume(f, "egress_in", &w->egress_in);
 	report_volume(f, "tunnel_out", &w->tunnel_out);
-	fprintf(f,
-		" \"checked\":%" PRIu64 ",\"tag_octets\":%" PRIu64 ",\"misdelivered\":%" PRIu64
-		",\"unsolicited\":%" PRIu64 ",\n"
-		" \"unverifiable\":%" PRIu64 ",\"undecodable\":%" PRIu64 ",\"fragments\":%" PRIu64
-		",\"outer_fragments\":%" PRIu64 ",\n"
-		" \"bad_checksum\":%" PRIu64 ",\"branch_rst\":%" PRIu64 ",\"branch_unreachable\":%" PRIu64
-		",\"unknown_tunnel\":%" PRIu64 ",\"leaked\":%" PRIu64 ",\n \"sites\":{",
-		w->checked, w->tag_octets, w->misdelivered, w->unsolicited, w->unverifiable, w->undecodable,
-		w->fragments, w->outer_fragments, w->bad_checksum, w->branch_rst, w->branch_unreachable,
-		w->unknown_tunnel, w->leaked);
+	const struct {
+		const char *name;
+		uint64_t n;
+	} counts[] = {
+		{"checked", w->checked},
+		{"tag_octets", w->tag_octets},
+		{"misdelivered", w->misdelivered},
+		{"unsolicited", w->unsolicited},
+		{"unverifiable", w->unverifiable},
+		{"undecodable", w->undecodable},
+		{"fragments", w->fragments},
+		{"outer_fragments", w->outer_fragments},
+		{"multicast", w->multicast},
+		{"bad_checksum", w->bad_checksum},
+		{"branch_rst", w->branch_rst},
+		{"branch_unreachable", w->branch_unreachable},
+		{"unknown_tunnel", w->unknown_tunnel},
+		{"leaked", w->leaked},
+	};
+	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++)
+		fprintf(f, " \"%s\":%" PRIu64 ",\n", counts[i].name, counts[i].n);
+	fprintf(f, " \"sites\":{");
 	for (unsigned i = 0; i < w->ntunnels; i++)
 		fprintf(f, "%s\"%u/%" PRIu32 "\":{\"to\":%" PRIu64 ",\"from\":%" PRIu64 "}", i ? "," : "", i,
 			w->tunnels[i].tag, w->tunnels[i].to_site, w->tunnels[i].from_site);

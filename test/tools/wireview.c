@@ -126,6 +126,13 @@ bool is_unreachable(const struct view *v)
 	       !(v->proto == IPPROTO_ICMP && v->l4[1] == ICMP_FRAG_NEEDED);
 }
 
+bool is_multicast(const struct view *v)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	return v->dst[0] == 0xff || (!memcmp(v->dst, mapped, 12) && v->dst[12] >> 4 == 14);
+}
+
 bool checksums_right(const struct view *v)
 {
 	bool v4 = v->ip[0] >> 4 == 4;
