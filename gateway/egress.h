@@ -2,11 +2,11 @@
 /* egress.h - what arrd asks of the kernel around the TUN device: nftables table `inet arrd`, policy rules, a
  * routing table, sysctls, conntrack.
  *
- * Life: egress_up() before the TUN exists (marks and blackhole first, so that no reply can fall to the VM's own
- * LAN), egress_attach() when the TUN is there, egress_detach() at a stop that will be followed by a start:
- * rules, marks and blackhole stay; egress_cleanup() at the final stop (arrd --cleanup): conntrack entries
- * first, then everything else. Needs CAP_NET_ADMIN. All calls may block for milliseconds: start, stop and
- * reload only, but for egress_forget().
+ * Life: egress_up() before the TUN exists (marks and blackhole first, so that no reply can fall to the VM's
+ * own LAN), egress_attach() when the TUN is there, egress_detach() at a stop that will be followed by a
+ * start: rules, marks and blackhole stay; egress_cleanup() at the final stop (arrd --cleanup): conntrack
+ * entries first, then everything else. Needs CAP_NET_ADMIN. All calls may block for milliseconds: start, stop
+ * and reload only, but for egress_forget().
  */
 #ifndef ARRD_EGRESS_H
 #define ARRD_EGRESS_H
@@ -16,14 +16,19 @@
 
 struct egress;
 
-/* Puts rules, table and blackhole in place (or replaces those of an earlier run, in one transaction), sets and
- * remembers sysctls, checks what it cannot set (rp_filter, conntrack limits) and logs what it found.
+/* Puts rules, table and blackhole in place (or replaces those of an earlier run, in one transaction), sets
+ * and remembers sysctls, checks what it cannot set (rp_filter, conntrack limits) and logs what it found.
  * Raises nf_conntrack_max to flows.max with headroom, or, where it cannot, lowers *max_flows and says so.
  * Returns 0, or -errno with a message in err. */
 int egress_up(struct egress **out, const struct config *c, struct log *log, uint32_t *max_flows, char *err,
 	size_t errlen);
 
-/* The TUN exists and is up: routes by it, its sysctls, install_routes of all tunnels. */
+/* The TUN exists and is still down (between tun_open and tun_up): keeps the kernel from speaking IPv6 of its
+ * own on it (link-local address, router solicitations, multicast reports), which would count as packets
+ * without a flow. Returns 0 or -errno; a failure does no harm beyond that. */
+int egress_quiet_tun(const struct config *c);
+
+/* The TUN exists and is up: routes by it, its sysctls, gateway.tun_address, install_routes of all tunnels. */
 int egress_attach(struct egress *e, const struct config *c, char *err, size_t errlen);
 
 /* After a reload: the new configuration's rules and routes, in one transaction. */
@@ -35,9 +40,11 @@ void egress_detach(struct egress *e);
 /* Deletes every conntrack entry that carries our mark. Returns their number or -errno. */
 int egress_forget_all(const struct conf_egress *c);
 
-/* Deletes the conntrack entry of one flow, by its original tuple as the kernel sees it (source as sent to the
- * TUN). Queued, and sent in batches by egress_flush(). */
+/* Deletes the conntrack entry of a flow that a branch began, by its original tuple as the kernel sees it
+ * (source as sent to the TUN); egress_forget_outside: that of a flow that began outside. Queued, and sent in
+ * batches by egress_flush(). */
 void egress_forget(struct egress *e, const struct tuple *orig);
+void egress_forget_outside(struct egress *e, const struct tuple *orig);
 void egress_flush(struct egress *e);
 
 /* arrd --cleanup: removes everything that any run left behind. Returns 0 or -errno. */

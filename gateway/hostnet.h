@@ -10,8 +10,8 @@
 
 struct hostnet;
 
-/* Opens a route netlink socket, subscribes to address and link events, reads the present state. tun is left out: its
- * networks are not the machine's own. The addresses of tun itself do count as own. */
+/* Opens a route netlink socket, subscribes to address and link events, reads the present state. tun is left
+ * out: its networks are not the machine's own. The addresses of tun itself do count as own. */
 int hostnet_open(struct hostnet **out, const char *tun, struct log *log);
 void hostnet_close(struct hostnet *h);
 int hostnet_fd(const struct hostnet *h);
