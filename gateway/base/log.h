@@ -35,8 +35,8 @@ struct log_limit {
 	uint32_t held;
 };
 bool log_limit_ok(struct log_limit *lim, uint64_t now_ms);
-void log_limited(struct log *l, struct log_limit *lim, uint64_t now_ms, enum log_level level, const char *kind,
-	const char *name, const char *fmt, ...) __attribute__((format(printf, 7, 8)));
+void log_limited(struct log *l, struct log_limit *lim, uint64_t now_ms, enum log_level level,
+	const char *kind, const char *name, const char *fmt, ...) __attribute__((format(printf, 7, 8)));
 
 #define log_error(l, kind, name, ...)   log_msg(l, LOG_LEVEL_ERROR, kind, name, __VA_ARGS__)
 #define log_warning(l, kind, name, ...) log_msg(l, LOG_LEVEL_WARNING, kind, name, __VA_ARGS__)
@@ -46,5 +46,6 @@ void log_limited(struct log *l, struct log_limit *lim, uint64_t now_ms, enum log
 
 /* Level by name ("error" … "debug"), or -1. */
 int log_level_parse(const char *s);
+const char *log_level_name(enum log_level level);
 
 #endif

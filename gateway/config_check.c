@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* config_check.c - what more than one option has a say in: within a section, and between sections.
+ *
+ * Works on the items sorted by section and name. Comparisons of all with all are done by sorting, so that ten
+ * thousand tunnels load in a moment. A value that was refused is left at "none" and not complained of again.
+ */
+#include "gateway/config_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PATH_MTU 1500 /* of the way to a branch, which "mtu = auto" assumes */
+
+static struct conf_tunnel *tunnel_of(const struct item *it)
+{
+	return it->obj;
+}
+
+/* ---- one section ----------------------------------------------------------------------------------------
+ */
+
+static void check_floors(struct loader *l, struct item *flows)
+{
+	size_t n;
+	const struct option *o = options_of(SECTION_FLOWS, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		uint32_t v;
+
+		if (!o[i].floor)
+			continue;
+		memcpy(&v, (char *)flows->obj + o[i].offset, sizeof(v));
+		if (v && v < o[i].floor)
+			config_warning(l, flows, o[i].key,
+				"%u is below the %u seconds of %s; applications may lose connections", v,
+				o[i].floor, o[i].rfc);
+	}
+}
+
+static void check_machine(struct loader *l)
+{
+	const struct conf_gateway *g = &l->c->gateway;
+	const struct conf_egress *e = &l->c->egress;
+
+	if (g->tun && e->interface && strcmp(g->tun, e->interface) == 0)
+		config_error(l, l->items[SECTION_EGRESS], "interface",
+			"\"%s\" is arrd's own TUN; expected another interface", e->interface);
+	if (e->table >= 253 && e->table <= 255)
+		config_error(l, l->items[SECTION_EGRESS], "table",
+			"\"%u\" is one of the system's own tables; expected another", e->table);
+	if (!g->offload_checksum && (g->offload_tso4 || g->offload_tso6 || g->offload_uso) &&
+		(item_has(l->items[SECTION_GATEWAY], "offload_tso4") ||
+			item_has(l->items[SECTION_GATEWAY], "offload_tso6") ||
+			item_has(l->items[SECTION_GATEWAY], "offload_uso")))
+		config_warning(l, l->items[SECTION_GATEWAY], "offload_checksum",
+			"without checksum offload the TUN has no segmentation offload either");
+}
+
+static uint32_t outer_headers(const struct conf_tunnel *t)
+{
+	uint32_t ip = addr_is4(&t->local) ? 20 : 40;
+
+	return ip + 4 + (t->gre_has_key ? 4 : 0) + (t->gre_checksum ? 4 : 0) + (t->gre_sequence ? 4 : 0);
+}
+
+static bool has_ipv6(const struct prefix_list *list)
+{
+	for (size_t i = 0; i < list->n; i++)
+		if (!(list->p[i].len >= 96 && addr_is4(&list->p[i].a)))
+			return true;
+	return false;
+}
+
+static void check_mtu(struct loader *l, struct item *it)
+{
+	struct conf_tunnel *t = tunnel_of(it);
+
+	if (t->mtu == MTU_AUTO)
+		t->mtu = PATH_MTU - outer_headers(t);
+	if (t->mtu < 1280 && (!addr_is_none(&t->interface_address[1].a) || has_ipv6(&t->routes)))
+		config_error(l, it, "mtu",
+			"\"%u\" is too small for the IPv6 addresses of this tunnel; expected 1280 or more",
+			t->mtu);
+	if (t->mss != MSS_AUTO && t->mss != MSS_OFF && t->mss > t->mtu - 40)
+		config_warning(
+			l, it, "mss", "segments of %u octets do not fit into the mtu of %u", t->mss, t->mtu);
+}
+
+static void check_tunnel(struct loader *l, struct item *it)
+{
+	struct conf_tunnel *t = tunnel_of(it);
+	char buf[ADDR_STRLEN];
+
+	if (!t->site) {
+		t->site = strdup(t->name);
+		if (!t->site)
+			l->nomem = true;
+	}
+	if (!addr_is_none(&t->local) && !addr_is_none(&t->remote)) {
+		if (addr_is4(&t->local) != addr_is4(&t->remote))
+			config_error(l, it, "remote",
+				"\"%s\" and the local address are of different families; expected an %s "
+				"address",
+				addr_str(&t->remote, buf), addr_is4(&t->local) ? "IPv4" : "IPv6");
+		else if (addr_eq(&t->local, &t->remote))
+			config_error(l, it, "remote",
+				"\"%s\" is the local address too; expected that of the branch",
+				addr_str(&t->remote, buf));
+	}
+	check_mtu(l, it);
+	if (!t->automatic_return_routing && t->routes.n == 0)
+		config_warning(l, it, "automatic_return_routing",
+			"replies follow routes, and this tunnel has none: nothing returns to it");
+}
+
+/* ---- names ------------------------------------------------------------------------------------------------
+ */
+
+/* Equal names are neighbours; what is first in reading order keeps the name. */
+static void check_names(struct loader *l)
+{
+	for (size_t i = 1; i < l->nitems; i++) {
+		struct item *it = l->items[i];
+		const struct item *before = l->items[i - 1];
+
+		if (!it->name || it->section != before->section || strcmp(it->name, before->name) != 0)
+			continue;
+		it->twice = true;
+		config_error(l, it, NULL,
+			"the name is taken by the section at %s:%d; expected each name once", before->file,
+			before->line);
+	}
+}
+
+static int by_site(const void *a, const void *b)
+{
+	return strcmp(tunnel_of(*(struct item *const *)a)->site, tunnel_of(*(struct item *const *)b)->site);
+}
+
+static int site_to_tunnel(const void *name, const void *tunnel)
+{
+	return strcmp(name, tunnel_of(*(struct item *const *)tunnel)->site);
+}
+
+static void check_sites(struct loader *l, struct item **tunnels, size_t n)
+{
+	qsort((void *)tunnels, n, sizeof(struct item *), by_site);
+	for (size_t i = 0; i < l->nitems; i++) {
+		const struct item *it = l->items[i];
+
+		if (it->section == SECTION_SITE && !it->twice &&
+			!bsearch(it->name, (void *)tunnels, n, sizeof(struct item *), site_to_tunnel))
+			config_warning(l, it, NULL, "no tunnel belongs to this site");
+	}
+}
+
+/* ---- endpoints
+ * ---------------------------------------------------------------------------------------------- */
+
+static int by_endpoint(const struct conf_tunnel *x, const struct conf_tunnel *y)
+{
+	int order = memcmp(&x->local, &y->local, sizeof(x->local));
+
+	if (!order)
+		order = memcmp(&x->remote, &y->remote, sizeof(x->remote));
+	if (!order)
+		order = (int)x->gre_has_key - (int)y->gre_has_key;
+	if (!order && x->gre_has_key && x->gre_key != y->gre_key)
+		order = x->gre_key < y->gre_key ? -1 : 1;
+	return order;
+}
+
+static int by_endpoint_and_order(const void *a, const void *b)
+{
+	const struct item *x = *(struct item *const *)a, *y = *(struct item *const *)b;
+	int order = by_endpoint(x->obj, y->obj);
+
+	return order ? order : x->order < y->order ? -1 : x->order > y->order;
+}
+
+static void check_endpoints(struct loader *l, struct item **tunnels, size_t n)
+{
+	qsort((void *)tunnels, n, sizeof(struct item *), by_endpoint_and_order);
+	for (size_t i = 1; i < n; i++) {
+		const struct conf_tunnel *t = tunnel_of(tunnels[i]), *before = tunnel_of(tunnels[i - 1]);
+
+		if (addr_is_none(&t->local) || addr_is_none(&t->remote) || by_endpoint(t, before) != 0)
+			continue;
+		config_error(l, tunnels[i], "remote",
+			"local, remote and %s are those of tunnel %s at %s:%d; expected a gre_key that tells "
+			"them apart",
+			t->gre_has_key ? "gre_key" : "the missing gre_key", before->name, before->file,
+			before->line);
+	}
+}
+
+/* ---- routes
+ * ------------------------------------------------------------------------------------------------- */
+
+struct named_route {
+	struct prefix p;
+	const struct item *it;
+};
+
+static int by_prefix(const struct named_route *x, const struct named_route *y)
+{
+	int order = memcmp(&x->p.a, &y->p.a, sizeof(x->p.a));
+
+	return order ? order : (int)x->p.len - (int)y->p.len;
+}
+
+static int by_prefix_and_order(const void *a, const void *b)
+{
+	const struct named_route *x = a, *y = b;
+	int order = by_prefix(x, y);
+
+	return order ? order : x->it->order < y->it->order ? -1 : x->it->order > y->it->order;
+}
+
+/* r[0..n) are all the routes with one prefix. A tunnel without automatic return routing gets its replies by
+ * routes: then the prefix must not lead to another site. */
+static void check_one_prefix(struct loader *l, const struct named_route *r, size_t n)
+{
+	const struct item *relying = NULL;
+	char buf[PREFIX_STRLEN];
+
+	for (size_t i = 0; i < n && !relying; i++)
+		if (!tunnel_of(r[i].it)->automatic_return_routing)
+			relying = r[i].it;
+	for (size_t i = 0; relying && i < n; i++)
+		if (strcmp(tunnel_of(r[i].it)->site, tunnel_of(relying)->site) != 0)
+			config_error(l, r[i].it, "routes",
+				"%s is also a route of tunnel %s of site %s at %s:%d, whose replies follow "
+				"routes; "
+				"expected it in one site, or automatic_return_routing = yes in both",
+				prefix_str(&r[i].p, buf), relying->name, tunnel_of(relying)->site,
+				tunnel_of(relying)->file, relying->line);
+}
+
+static void check_routes(struct loader *l, struct item *const *tunnels, size_t n)
+{
+	struct named_route *r;
+	size_t total = 0, k = 0, end;
+
+	for (size_t i = 0; i < n; i++)
+		total += tunnel_of(tunnels[i])->routes.n;
+	r = calloc(total + 1, sizeof(*r));
+	if (!r) {
+		l->nomem = true;
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		for (size_t j = 0; j < tunnel_of(tunnels[i])->routes.n; j++)
+			r[k++] = (struct named_route){tunnel_of(tunnels[i])->routes.p[j], tunnels[i]};
+	qsort(r, total, sizeof(*r), by_prefix_and_order);
+	for (size_t i = 0; i < total; i = end) {
+		for (end = i + 1; end < total && by_prefix(&r[i], &r[end]) == 0; end++)
+			;
+		check_one_prefix(l, r + i, end - i);
+	}
+	free(r);
+}
+
+/* ---- all
+ * ---------------------------------------------------------------------------------------------------- */
+
+void config_check(struct loader *l)
+{
+	struct item **tunnels = calloc(l->nitems, sizeof(struct item *));
+	size_t n = 0;
+
+	if (!tunnels) {
+		l->nomem = true;
+		return;
+	}
+	check_floors(l, l->items[SECTION_FLOWS]);
+	check_machine(l);
+	check_names(l);
+	for (size_t i = 0; i < l->nitems; i++) {
+		struct item *it = l->items[i];
+
+		if (it->section != SECTION_TUNNEL || it->twice)
+			continue;
+		check_tunnel(l, it);
+		tunnels[n++] = it;
+	}
+	if (!l->nomem) {
+		check_endpoints(l, tunnels, n);
+		check_routes(l, tunnels, n);
+		check_sites(l, tunnels, n);
+	}
+	free((void *)tunnels);
+}
