@@ -46,22 +46,36 @@ struct gre_error {
 	struct addr reporter;
 	int err; /* EMSGSIZE, EHOSTUNREACH, … */
 	uint32_t mtu;
-	bool has_key; /* whether the quote was long enough to tell, and the quoted key */
+	bool key_known; /* the quote was long enough to tell has_key and key */
+	bool has_key;
 	uint32_t key;
 };
 
-/* Opens the socket of one family (AF_INET, AF_INET6). Returns 0 or -errno. */
-int gre_sock_open(struct gre_sock **out, int family);
+/* Opens the socket of one family (AF_INET, AF_INET6). buffer: octets of the kernel's send and receive buffer,
+ * above the system's limit where CAP_NET_ADMIN allows it; 0 leaves the default. Returns 0 or -errno. */
+int gre_sock_open(struct gre_sock **out, int family, uint32_t buffer);
 void gre_sock_close(struct gre_sock *s);
 int gre_sock_fd(const struct gre_sock *s);
 
-/* Receives up to GRE_BATCH packets. Returns their number, 0 when there are none, or -errno. */
+/* Receives up to GRE_BATCH packets. Returns their number, 0 when there are none, or -errno. A packet with a
+ * wrong GRE checksum is still good when the kernel's GRO has merged it of several, whose checksums it
+ * verified: its inner TCP checksum is then a partial one. */
 int gre_sock_recv(struct gre_sock *s, struct gre_rx out[static GRE_BATCH]);
 
-/* Sends n packets with as few calls as possible; every item's err is set. Returns how many were sent. */
+/* Sends n packets, in order, with as few calls as possible; every item's err is set. A packet that fails does
+ * not keep those behind it from being sent, but when the socket's buffer is full (EAGAIN), the rest fails,
+ * too. Returns how many were sent.
+ *
+ * The path's MTU is not the kernel's affair but the tunnel's: with df the kernel ignores what ICMP told it
+ * about the path. Only packets without df are fragmented by what it knows. Switching between the two costs a
+ * call, so packets without df should be rare. */
 unsigned gre_sock_send(struct gre_sock *s, struct gre_tx *tx, unsigned n);
 
-/* Drains the error queue. Returns how many errors were handed to cb. */
+/* Drains the error queue, at most GRE_ERRORS of it. Returns how many errors were handed to cb. To be called
+ * when polling says POLLERR: as long as an error is queued, it goes on saying so (libuv's uv_poll reports a
+ * POLLERR by itself as UV_EBADF). Errors that sending met at once are not among these: they are in
+ * gre_tx.err. */
+#define GRE_ERRORS 256
 typedef void gre_error_cb(void *arg, const struct gre_error *e);
 unsigned gre_sock_errors(struct gre_sock *s, gre_error_cb *cb, void *arg);
 
