@@ -120,6 +120,10 @@ void fs_set_site_limit(struct flowstate *fs, fs_id site, uint32_t max); /* 0: as
 uint32_t fs_site_flows(const struct flowstate *fs, fs_id site);
 uint32_t fs_attach_flows(const struct flowstate *fs, fs_id tunnel_or_egress); /* live flows pinned to it */
 
+/* Which of nshards shards (at most 1024) a packet belongs to. Both directions of a tuple give the same; so does
+ * every tuple that a shard translates to. An ICMP error belongs where the packet does that it quotes. */
+uint16_t fs_shard_of(const uint8_t shard_key[16], uint16_t nshards, const struct tuple *t);
+
 /* ---- the packet path -------------------------------------------------------------------------------- */
 
 enum fs_dir { FS_ORIG, FS_REPLY };
@@ -159,12 +163,14 @@ struct fs_packet {
  * (from_egress: never loose). If the key has a flow already, that is the answer.
  * The reply tuple is the key's turned round where that is free; else another source port (random, RFC 6056),
  * else another source address from the pool. Does not account the packet: fs_pass does.
- * Returns DROP_NONE, DROP_TUPLE_COLLISION, DROP_FLOW_TABLE_FULL, DROP_SITE_LIMIT or DROP_NOT_A_BEGINNING. */
+ * Returns DROP_NONE, DROP_TUPLE_COLLISION, DROP_FLOW_TABLE_FULL, DROP_SITE_LIMIT, DROP_NOT_A_BEGINNING, or
+ * DROP_OTHER_SITE when an id is not bound or an attachment is no way into its realm. */
 enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm, fs_id via, bool from_egress,
 	unsigned flags, uint64_t now_ms, struct fs_hit *out);
 
 /* Accounts a packet to the flow that was found for it: time, counters, state, and the move of the attachment
- * when it came by another tunnel of its realm. Returns DROP_NONE or the reason to drop it. */
+ * when it came by another tunnel of its realm. Returns DROP_NONE; DROP_OTHER_SITE when pk->key.realm is not the
+ * half's realm or pk->via no way into it; DROP_NO_FLOW when the flow has ended since it was found. */
 enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packet *pk, uint64_t now_ms);
 
 /* Fetches the record into the cache. */

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* check.c - every invariant, by brute force; for tests. */
+#include "flowstate/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct tally {
+	struct flowstate expect; /* only its names' counts and stats are used */
+	uint64_t entries;
+};
+
+#define WRONG_IF(condition)                                                                                  \
+	do {                                                                                                 \
+		if (condition)                                                                               \
+			return "wrong: " #condition;                                                         \
+	} while (0)
+
+/* How many entries of the index have this half's tuple; *own: this half's own is among them. */
+static unsigned holders(const struct flowstate *fs, uint32_t i, enum fs_dir dir, bool *own)
+{
+	const struct flow_head *h = head_of(fs, i);
+	const struct index *x = &fs->index;
+	uint64_t hash = lookup_record_hash(fs, h, dir);
+	struct tuple t, u;
+	unsigned n = 0;
+	record_tuple(h, dir, &t);
+	*own = false;
+	uint32_t home = index_home(x, hash), b = home;
+	do {
+		for (int e = 0; e < BUCKET_ENTRIES; e++) {
+			uint32_t ref = x->bucket[b].ref[e];
+			if (x->bucket[b].tag[e] != index_tag(hash))
+				continue;
+			const struct flow_head *o = head_of(fs, REF_RECORD(ref));
+			record_tuple(o, REF_DIR(ref), &u);
+			if (o->realm[REF_DIR(ref)] != h->realm[dir] || memcmp(&t, &u, sizeof(t)) != 0)
+				continue;
+			n++;
+			*own |= ref == REF(i, dir);
+		}
+		if (!x->bucket[b].passed[index_class(hash)])
+			break;
+		b = index_next(x, b);
+	} while (b != home);
+	return n;
+}
+
+static const char *check_record(const struct flowstate *fs, uint32_t i, struct tally *t)
+{
+	const struct flow_head *h = head_of(fs, i);
+	const struct flow_body *b = body_of(fs, i);
+	bool own;
+
+	WRONG_IF(h->state >= FS_STATE_COUNT);
+	if (h->state == FS_FREE) {
+		WRONG_IF(b->mark != 0);
+		return NULL;
+	}
+	WRONG_IF(b->mark != record_mark(fs, h));
+	WRONG_IF(!track_fits(h->proto, h->state));
+	WRONG_IF(b->seen > fs->now || b->created > b->seen);
+	for (int d = 0; d < 2; d++) {
+		WRONG_IF(!names_plausible(&fs->names, h->realm[d], h->via[d]));
+		t->expect.names.slot[h->realm[d]].refs++;
+		t->expect.names.slot[h->via[d]].refs++;
+	}
+	WRONG_IF(holders(fs, i, FS_REPLY, &own) != 1);
+	WRONG_IF(!own);
+	t->entries++;
+	if (!is_live(h)) {
+		t->expect.stats.quarantined++;
+		return NULL;
+	}
+	WRONG_IF(holders(fs, i, FS_ORIG, &own) != 1);
+	WRONG_IF(!own);
+	t->entries++;
+	t->expect.stats.used++;
+	uint16_t site = names_charged(&fs->names, h);
+	if (site)
+		t->expect.names.slot[site].flows++;
+	t->expect.names.slot[h->via[0]].flows++;
+	if (h->via[1] != h->via[0])
+		t->expect.names.slot[h->via[1]].flows++;
+	return NULL;
+}
+
+static const char *check_index(const struct flowstate *fs, const struct tally *t)
+{
+	uint64_t entries = 0;
+	for (uint32_t b = 0; b < fs->index.n; b++) {
+		for (int e = 0; e < BUCKET_ENTRIES; e++) {
+			const struct bucket *k = &fs->index.bucket[b];
+			if (!k->tag[e])
+				continue;
+			WRONG_IF(REF_RECORD(k->ref[e]) >= fs->arena.header->high);
+			WRONG_IF(head_of(fs, REF_RECORD(k->ref[e]))->state == FS_FREE);
+			entries++;
+		}
+	}
+	WRONG_IF(entries != t->entries);
+	return NULL;
+}
+
+/* Each bucket has counted exactly the entries that passed it. */
+static const char *check_passed(const struct flowstate *fs)
+{
+	const struct index *x = &fs->index;
+	uint16_t(*passed)[BUCKET_ENTRIES] = calloc(x->n, sizeof(*passed));
+	const char *wrong = NULL;
+	if (!passed)
+		return "no memory to check the index";
+	for (uint32_t b = 0; b < x->n; b++) {
+		for (int e = 0; e < BUCKET_ENTRIES; e++) {
+			uint32_t ref = x->bucket[b].ref[e];
+			if (!x->bucket[b].tag[e])
+				continue;
+			uint64_t hash = lookup_record_hash(fs, head_of(fs, REF_RECORD(ref)), REF_DIR(ref));
+			for (uint32_t p = index_home(x, hash); p != b; p = index_next(x, p))
+				passed[p][index_class(hash)]++;
+		}
+	}
+	for (uint32_t b = 0; b < x->n && !wrong; b++) {
+		if (memcmp(passed[b], x->bucket[b].passed, sizeof(passed[b])) != 0)
+			wrong = "wrong: counters of a bucket";
+	}
+	free(passed);
+	return wrong;
+}
+
+static const char *check_wheel(const struct flowstate *fs)
+{
+	const struct wheel *w = &fs->wheel;
+	uint64_t hung = 0;
+	for (uint32_t k = 0; k < WHEEL_SECONDS; k++) {
+		uint32_t second = w->now + (k - w->now) % WHEEL_SECONDS;
+		uint32_t prev = WHEEL_HEAD | k;
+		for (uint32_t i = w->head[k]; i != WHEEL_NONE; prev = i, i = w->link[i].next) {
+			WRONG_IF(i >= fs->arena.header->high);
+			WRONG_IF(w->link[i].prev != prev);
+			WRONG_IF(head_of(fs, i)->state == FS_FREE);
+			/* Not later than it is due; unless a sweep has still to see to that. */
+			uint32_t due = expire_second(fs, i);
+			WRONG_IF(!fs->sweep_left && second > w->now && second > due);
+			WRONG_IF(++hung > fs->arena.header->high);
+		}
+	}
+	WRONG_IF(hung != (uint64_t)fs->stats.used + fs->stats.quarantined);
+	return NULL;
+}
+
+static const char *check_free(const struct flowstate *fs)
+{
+	uint64_t n = 0;
+	for (uint32_t i = fs->free_first; i != FS_NONE; i = fs->wheel.link[i].next) {
+		WRONG_IF(i >= fs->arena.header->high);
+		WRONG_IF(head_of(fs, i)->state != FS_FREE);
+		WRONG_IF(++n > fs->arena.header->high);
+	}
+	WRONG_IF(n + fs->stats.used + fs->stats.quarantined != fs->arena.header->high);
+	return NULL;
+}
+
+static const char *check_names(const struct flowstate *fs, struct tally *t)
+{
+	const struct names *n = &fs->names;
+	for (uint32_t s = 1; s < fs->arena.header->names_high; s++) {
+		if (n->slot[s].status != SLOT_FREE && n->slot[s].kind == FS_TUNNEL)
+			t->expect.names.slot[n->slot[s].site].refs++;
+	}
+	for (uint32_t s = 1; s < fs->arena.header->names_high; s++) {
+		const struct slot *slot = &n->slot[s];
+		WRONG_IF(slot->refs != t->expect.names.slot[s].refs);
+		WRONG_IF(slot->flows != t->expect.names.slot[s].flows);
+		WRONG_IF((slot->status == SLOT_BOUND) != (n->bound[s] != FS_ID_NONE));
+		WRONG_IF(slot->status == SLOT_BOUND && n->bound[s] != n->arena->name[s].id);
+		WRONG_IF(slot->status == SLOT_GONE && slot->refs == 0);
+		WRONG_IF(slot->status == SLOT_BOUND && slot->kind == FS_TUNNEL && !n->bound[slot->site]);
+		WRONG_IF(slot->status != SLOT_FREE && FS_SLOT(n->arena->name[s].id) != s);
+	}
+	return NULL;
+}
+
+const char *fs_check(const struct flowstate *fs)
+{
+	const char *wrong = NULL;
+	struct tally *t = calloc(1, sizeof(*t));
+	if (!t)
+		return "no memory to check";
+	for (uint32_t i = 0; i < fs->arena.header->high && !wrong; i++)
+		wrong = check_record(fs, i, t);
+	if (!wrong && (t->expect.stats.used != fs->stats.used ||
+			      t->expect.stats.quarantined != fs->stats.quarantined))
+		wrong = "wrong: numbers of live and quarantined flows";
+	if (!wrong)
+		wrong = check_index(fs, t);
+	if (!wrong)
+		wrong = check_passed(fs);
+	if (!wrong)
+		wrong = check_wheel(fs);
+	if (!wrong)
+		wrong = check_free(fs);
+	if (!wrong)
+		wrong = check_names(fs, t);
+	free(t);
+	return wrong;
+}

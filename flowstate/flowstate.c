@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* flowstate.c - the flow table.
+ *
+ * Theory
+ *
+ * What must outlive the process lies in a file (record.h): the records of the flows, and the names of sites,
+ * tunnels and egresses that they refer to. Everything else is derived from it at start, in private memory:
+ *the index, the wheel, the list of free records, the counts. So nothing that a crash could leave half done
+ *has to be trusted, and the index can have a new key at each start.
+ *
+ *	arena.c      the file as a whole                  lookup.c     tuple → half of a flow, in batches
+ *	record.c     one record, from free to free        translate.c  which reply tuple a new flow gets
+ *	adopt.c      judging what an earlier run left     track.c      packet → state
+ *	names.c      ids, and who refers to them          expire.c     the ends of flows, quarantine
+ *	index.c      hash → half                          wheel.c      what is due when
+ *	siphash.c    the hash                             check.c      the invariants, by brute force
+ *
+ * The life of a record:
+ *
+ *	free ── fs_begin ──▶ live, in one of the protocol's states ── end ──▶ quarantine ── time ──▶ free
+ *	                      both halves in the index                          reply half in the index
+ *
+ * Invariants
+ *   - A tuple is in the index at most once a realm: of a live flow's half, or of a quarantined reply half.
+ *   - A live flow's attachments are ways into its realms; that they are bound is asked at each look-up.
+ *   - A record in the file is whole (its mark is its checksum), or it is not one.
+ *   - Every record that is not free hangs in the wheel, in a second in which it is not overdue yet.
+ *   - A slot of the name table is not used again while a record refers to it.
+ *
+ * References: RFC 4787, RFC 5382, RFC 5508, RFC 7857, RFC 6056, RFC 9293.
+ */
+#include "flowstate/state.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- states ------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name, *key;
+	uint32_t seconds;
+} states[] = {[FS_FREE] = {"free", "", 0},
+#define X(id, name, key, dflt) [FS_##id] = {name, key, dflt},
+	FS_STATES(X)
+#undef X
+};
+_Static_assert(sizeof(states) / sizeof(states[0]) == FS_STATE_COUNT, "one row a state");
+
+const char *fs_state_name(enum fs_state s)
+{
+	return s < FS_STATE_COUNT ? states[s].name : "";
+}
+
+const char *fs_state_key(enum fs_state s)
+{
+	return s < FS_STATE_COUNT ? states[s].key : "";
+}
+
+uint32_t fs_state_default_s(enum fs_state s)
+{
+	return s < FS_STATE_COUNT ? states[s].seconds : 0;
+}
+
+/* ---- opening and closing --------------------------------------------------------------------------------
+ */
+
+static void set_limits(struct flowstate *fs, const struct fs_config *cfg)
+{
+	for (int s = 0; s < FS_STATE_COUNT; s++) {
+		uint64_t units = (uint64_t)cfg->timeout_s[s] * UNITS_A_SECOND;
+		fs->timeout[s] = units > INT32_MAX ? INT32_MAX : (uint32_t)units;
+	}
+	fs->tcp_loose = cfg->tcp_loose;
+	fs->max_per_site = cfg->max_per_site;
+}
+
+/* Everything that the arena implies. -ENOSPC: it holds more than max records. */
+static int derive(struct flowstate *fs, struct fs_open_report *rep)
+{
+	memset(&fs->stats, 0, sizeof(fs->stats));
+	memset(&fs->names, 0, sizeof(fs->names));
+	fs->stats.max = fs->arena.max;
+	fs->free_first = FS_NONE;
+	sip_key_from(&fs->pool_key, fs->arena.header->pool_key);
+	int err = wheel_open(&fs->wheel, fs->arena.max, fs->now / UNITS_A_SECOND);
+	if (err)
+		return err;
+	err = index_open(&fs->index, fs->arena.max);
+	if (err)
+		return err;
+	names_adopt(&fs->names, &fs->arena);
+	return adopt_records(fs, rep);
+}
+
+static void forget(struct flowstate *fs)
+{
+	index_close(&fs->index);
+	wheel_close(&fs->wheel);
+}
+
+int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms, struct fs_open_report *rep)
+{
+	*out = NULL;
+	memset(rep, 0, sizeof(*rep));
+	if (!cfg->max || cfg->max > INT32_MAX - 1 || cfg->nshards > 1024 ||
+		(cfg->nshards && cfg->shard >= cfg->nshards))
+		return -EINVAL;
+	if (sodium_init() < 0)
+		return -ENOSYS;
+	struct flowstate *fs = calloc(1, sizeof(*fs));
+	if (!fs)
+		return -ENOMEM;
+
+	set_limits(fs, cfg);
+	clock_set(fs, now_ms);
+	fs->nshards = cfg->nshards ? cfg->nshards : 1;
+	fs->shard = cfg->shard;
+	fs->pool[0] = cfg->pool4;
+	fs->pool[1] = cfg->pool6;
+	fs->sip_many = sip_many_best();
+	sip_key_random(&fs->index_key);
+	sip_key_random(&fs->random_key);
+	sip_key_from(&fs->shard_key, cfg->shard_key);
+
+	int err = arena_open(&fs->arena, cfg, &rep->kind, rep->why, sizeof(rep->why));
+	if (err)
+		goto no_arena;
+	err = derive(fs, rep);
+	if (err == -ENOSPC) {
+		forget(fs);
+		rep->kind = FS_OPEN_REFUSED;
+		rep->flows = 0;
+		snprintf(rep->why, sizeof(rep->why), "holds more flows than flows.max allows now");
+		err = arena_reset(&fs->arena, cfg);
+		if (!err)
+			err = derive(fs, rep);
+	}
+	if (err)
+		goto no_index;
+	*out = fs;
+	return 0;
+
+no_index:
+	forget(fs);
+	arena_close(&fs->arena);
+no_arena:
+	free(fs);
+	return err;
+}
+
+void fs_close(struct flowstate *fs)
+{
+	if (!fs)
+		return;
+	forget(fs);
+	arena_close(&fs->arena);
+	free(fs);
+}
+
+void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg)
+{
+	set_limits(fs, cfg);
+	expire_sweep(fs);
+}
+
+/* ---- names ------------------------------------------------------------------------------------------------
+ */
+
+fs_id fs_bind(struct flowstate *fs, enum fs_kind kind, const char *name, fs_id site, uint64_t identity)
+{
+	return names_bind(&fs->names, kind, name, site, identity);
+}
+
+fs_id fs_lookup_name(const struct flowstate *fs, enum fs_kind kind, const char *name)
+{
+	return names_lookup(&fs->names, kind, name);
+}
+
+void fs_unbind(struct flowstate *fs, fs_id id)
+{
+	if (names_unbind(&fs->names, id))
+		expire_sweep(fs);
+}
+
+void fs_unbind_rest(struct flowstate *fs)
+{
+	if (names_unbind_rest(&fs->names))
+		expire_sweep(fs);
+}
+
+const char *fs_name(const struct flowstate *fs, fs_id id)
+{
+	return names_text(&fs->names, id);
+}
+
+static bool is_bound(const struct flowstate *fs, fs_id id)
+{
+	return id && fs->names.bound[FS_SLOT(id)] == id;
+}
+
+void fs_set_site_limit(struct flowstate *fs, fs_id site, uint32_t max)
+{
+	if (is_bound(fs, site))
+		fs->names.slot[FS_SLOT(site)].limit = max;
+}
+
+uint32_t fs_site_flows(const struct flowstate *fs, fs_id site)
+{
+	const struct slot *s = &fs->names.slot[FS_SLOT(site)];
+	return is_bound(fs, site) && s->kind == FS_SITE ? s->flows : 0;
+}
+
+uint32_t fs_attach_flows(const struct flowstate *fs, fs_id tunnel_or_egress)
+{
+	const struct slot *s = &fs->names.slot[FS_SLOT(tunnel_or_egress)];
+	return is_bound(fs, tunnel_or_egress) && s->kind != FS_SITE ? s->flows : 0;
+}
+
+/* ---- beginning of a flow
+ * ------------------------------------------------------------------------------------ */
+
+static bool site_is_full(const struct flowstate *fs, const struct flow_head *h)
+{
+	uint16_t site = names_charged(&fs->names, h);
+	if (!site)
+		return false;
+	const struct slot *s = &fs->names.slot[site];
+	uint32_t limit = s->limit ? s->limit : fs->max_per_site;
+	return limit && s->flows >= limit;
+}
+
+static enum drop refuse(struct flowstate *fs, enum drop why)
+{
+	fs->stats.refused++;
+	return why;
+}
+
+enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm, fs_id via, bool from_egress,
+	unsigned flags, uint64_t now_ms, struct fs_hit *out)
+{
+	const struct tuple *orig = &pk->key.t;
+	uint16_t from = FS_SLOT(pk->key.realm), to = FS_SLOT(realm);
+	struct tuple reply;
+	uint32_t old, old_reply;
+
+	*out = (struct fs_hit){.flow = FS_NONE};
+	clock_set(fs, now_ms);
+	if (!names_attached(&fs->names, pk->key.realm, pk->via) || !names_attached(&fs->names, realm, via))
+		return DROP_OTHER_SITE;
+
+	if (!translate_free(fs, from, orig, to, &old)) {
+		const struct flow_head *h = head_of(fs, REF_RECORD(old));
+		if (!is_live(h) || !names_alive(&fs->names, h))
+			return refuse(fs, DROP_TUPLE_COLLISION);
+		*out = (struct fs_hit){.flow = REF_RECORD(old), .dir = REF_DIR(old)};
+		return DROP_NONE;
+	}
+	if (orig->proto == IPPROTO_TCP && !track_begins(pk->tcp_flags, fs->tcp_loose && !from_egress))
+		return DROP_NOT_A_BEGINNING;
+
+	struct flow_head h = {.addr = {orig->src, orig->dst},
+		.port = {orig->sport, orig->dport},
+		.proto = orig->proto,
+		.state = (uint8_t)track_first(orig->proto),
+		.realm = {from, to},
+		.via = {FS_SLOT(pk->via), FS_SLOT(via)}};
+	if (site_is_full(fs, &h))
+		return refuse(fs, DROP_SITE_LIMIT);
+	if (!translate_choose(fs, orig, from, to, flags & FS_BEGIN_READDRESS, &reply))
+		return refuse(fs, DROP_TUPLE_COLLISION);
+	h.addr[2] = reply.dst;
+	h.port[2] = reply.dport;
+
+	/* What the site has itself in quarantine makes room, for good. */
+	if (old != REF_NONE)
+		record_free(fs, REF_RECORD(old));
+	old_reply = lookup(fs, to, &reply);
+	if (old_reply != REF_NONE)
+		record_free(fs, REF_RECORD(old_reply));
+	uint32_t i = record_take(fs);
+	if (i == FS_NONE)
+		return refuse(fs, DROP_FLOW_TABLE_FULL);
+	struct flow_body b = {.created = fs->now, .seen = fs->now};
+	record_write(fs, i, &h, &b);
+	record_enter(fs, i);
+	fs->stats.created++;
+	fs->stats.translated += record_translated(&h);
+	*out = (struct fs_hit){.flow = i, .dir = FS_ORIG};
+	return DROP_NONE;
+}
+
+/* ---- packets of a flow
+ * ---------------------------------------------------------------------------------------- */
+
+enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packet *pk, uint64_t now_ms)
+{
+	if (hit.flow >= fs->arena.header->high)
+		return DROP_NO_FLOW;
+	struct flow_head *h = head_of(fs, hit.flow);
+	struct flow_body *b = body_of(fs, hit.flow);
+	enum fs_dir dir = hit.dir;
+	enum fs_state next;
+
+	if (!is_live(h))
+		return DROP_NO_FLOW;
+	if (!is_bound(fs, pk->key.realm) || FS_SLOT(pk->key.realm) != h->realm[dir] || !is_bound(fs, pk->via))
+		return DROP_OTHER_SITE;
+	bool moves = FS_SLOT(pk->via) != h->via[dir];
+	if (moves && !names_attached(&fs->names, pk->key.realm, pk->via))
+		return DROP_OTHER_SITE;
+	enum drop drop = track_packet(h, b, dir, pk, &next);
+	if (drop)
+		return drop;
+
+	if (moves)
+		names_move(&fs->names, h, dir, FS_SLOT(pk->via));
+	clock_set(fs, now_ms);
+	b->seen = fs->now;
+	b->packets[dir] += pk->packets;
+	b->octets[dir] += pk->octets;
+	if (pk->mss)
+		b->mss[!dir] = pk->mss;
+	if (next != h->state)
+		expire_set_state(fs, hit.flow, next);
+	return DROP_NONE;
+}
+
+void fs_prefetch(const struct flowstate *fs, uint32_t flow)
+{
+	if (flow >= fs->arena.max)
+		return;
+	__builtin_prefetch(head_of(fs, flow), 1);
+	__builtin_prefetch(body_of(fs, flow), 1);
+	__builtin_prefetch((const uint8_t *)body_of(fs, flow) + sizeof(struct flow_body) - 1, 1);
+}
+
+void fs_half(const struct flowstate *fs, uint32_t flow, enum fs_dir dir, struct fs_half *out)
+{
+	const struct flow_head *h = head_of(fs, flow);
+	record_tuple(h, dir, &out->t);
+	out->realm = names_id(&fs->names, h->realm[dir]);
+	out->via = names_id(&fs->names, h->via[dir]);
+}
+
+bool fs_translated(const struct flowstate *fs, uint32_t flow)
+{
+	return record_translated(head_of(fs, flow));
+}
+
+uint16_t fs_mss(const struct flowstate *fs, uint32_t flow, enum fs_dir dir)
+{
+	return body_of(fs, flow)->mss[dir];
+}
+
+void fs_clamp_mss(struct flowstate *fs, uint32_t flow, enum fs_dir dir, uint16_t mss)
+{
+	uint16_t *bound = &body_of(fs, flow)->mss[!dir];
+	if (!*bound || mss < *bound)
+		*bound = mss;
+}
+
+/* ---- looking
+ * -------------------------------------------------------------------------------------------------- */
+
+static void describe(const struct flowstate *fs, uint32_t i, struct fs_info *info)
+{
+	const struct flow_body *b = body_of(fs, i);
+	*info = (struct fs_info){.state = head_of(fs, i)->state,
+		.translated = fs_translated(fs, i),
+		.created_ms = (uint64_t)b->created * UNIT_MS,
+		.seen_ms = (uint64_t)b->seen * UNIT_MS,
+		.expires_ms = expire_due(fs, i) * UNIT_MS};
+	for (int d = 0; d < 2; d++) {
+		fs_half(fs, i, d, &info->half[d]);
+		info->packets[d] = b->packets[d];
+		info->octets[d] = b->octets[d];
+	}
+}
+
+int fs_next(
+	const struct flowstate *fs, uint32_t *cursor, unsigned budget, uint32_t *flow, struct fs_info *info)
+{
+	uint32_t high = fs->arena.header->high;
+	for (; *cursor < high; budget--) {
+		if (!budget)
+			return 0;
+		uint32_t i = (*cursor)++;
+		if (head_of(fs, i)->state == FS_FREE)
+			continue;
+		*flow = i;
+		describe(fs, i, info);
+		return 1;
+	}
+	return -1;
+}
+
+void fs_get_stats(const struct flowstate *fs, struct fs_stats *out)
+{
+	*out = fs->stats;
+}

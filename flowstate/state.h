@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* state.h - what a flowstate consists of, and the verbs that its files have for each other. */
+#ifndef ARRD_FLOWSTATE_STATE_H
+#define ARRD_FLOWSTATE_STATE_H
+
+#include "flowstate/arena.h"
+#include "flowstate/index.h"
+#include "flowstate/names.h"
+#include "flowstate/siphash.h"
+#include "flowstate/wheel.h"
+
+/* Times are in units of 100 ms of the caller's clock, unless their name says otherwise. */
+#define UNITS_A_SECOND 10u
+#define UNIT_MS        (1000u / UNITS_A_SECOND)
+
+struct flowstate {
+	struct arena arena;
+	struct index index;
+	struct sip_key index_key;
+	sip_many_fn *sip_many;
+	uint32_t now; /* the latest that anyone told us */
+	uint32_t timeout[FS_STATE_COUNT];
+	bool tcp_loose;
+	uint32_t max_per_site;
+
+	uint32_t free_first; /* of the records below the arena's high mark; linked in the wheel's links */
+	uint32_t sweep_left; /* records below this are still to be looked at by the sweep (expire.c) */
+
+	struct prefix pool[2]; /* IPv4, IPv6 */
+	struct sip_key pool_key, shard_key, random_key;
+	uint64_t random_count;
+	uint16_t nshards, shard;
+
+	struct fs_stats stats;
+	fs_end_cb *early_end;
+	void *early_end_arg;
+
+	struct wheel wheel;
+	struct names names;
+};
+
+static inline struct flow_head *head_of(const struct flowstate *fs, uint32_t i)
+{
+	return arena_head(&fs->arena, i);
+}
+
+static inline struct flow_body *body_of(const struct flowstate *fs, uint32_t i)
+{
+	return arena_body(&fs->arena, i);
+}
+
+static inline bool is_live(const struct flow_head *h)
+{
+	return h->state != FS_FREE && h->state != FS_QUARANTINE;
+}
+
+/* ---- record.c: records, whole or not ---------------------------------------------------------------- */
+
+/* Half dir of a record as a tuple. */
+void record_tuple(const struct flow_head *h, enum fs_dir dir, struct tuple *t);
+bool record_translated(const struct flow_head *h);
+
+/* The checksum of what never changes in a record, and of the full ids of its realms. */
+uint32_t record_mark(const struct flowstate *fs, const struct flow_head *h);
+
+/* A free record, not yet written, or FS_NONE. */
+uint32_t record_take(struct flowstate *fs);
+/* Puts a whole new record in its place: file, index, wheel, counts. Live ones and quarantined ones. */
+void record_write(struct flowstate *fs, uint32_t i, const struct flow_head *h, const struct flow_body *b);
+void record_enter(struct flowstate *fs, uint32_t i);
+/* Out of all of them again, and free. */
+void record_free(struct flowstate *fs, uint32_t i);
+/* Puts an empty record on the list of free ones. */
+void record_list_free(struct flowstate *fs, uint32_t i);
+
+/* ---- lookup.c ---------------------------------------------------------------------------------------- */
+
+uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
+/* The half that has the tuple, of a live flow (findable or not) or a quarantined one; or REF_NONE. */
+uint32_t lookup_ref(const struct flowstate *fs, uint16_t realm, const struct tuple *t, uint64_t hash);
+static inline uint32_t lookup(const struct flowstate *fs, uint16_t realm, const struct tuple *t)
+{
+	return lookup_ref(fs, realm, t, lookup_hash(fs, realm, t));
+}
+uint64_t lookup_record_hash(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir);
+
+/* ---- translate.c ------------------------------------------------------------------------------------- */
+
+/* Chooses the reply half of a flow that orig (in realm) begins towards the realm other. Only tuples that
+ * nobody holds, or that orig's own site holds in quarantine. Returns false when no such tuple was found. */
+bool translate_choose(struct flowstate *fs, const struct tuple *orig, uint16_t realm, uint16_t other,
+	bool readdress, struct tuple *reply);
+/* May a flow between realm and other have the tuple t in realm? *ref: who is to leave quarantine for it. */
+bool translate_free(
+	struct flowstate *fs, uint16_t realm, const struct tuple *t, uint16_t other, uint32_t *ref);
+
+/* ---- track.c: states ---------------------------------------------------------------------------------- */
+
+enum fs_state track_first(uint8_t proto);
+/* Is it a state that a flow of the protocol can be in? */
+bool track_fits(uint8_t proto, uint8_t state);
+/* May a packet with these TCP flags begin a flow? loose: also in mid-stream. */
+bool track_begins(uint8_t tcp_flags, bool loose);
+/* Takes a packet of direction dir into the flow's tracking. Returns DROP_NONE and its next state, or the
+ * reason to drop the packet, which then has changed nothing. */
+enum drop track_packet(const struct flow_head *h, struct flow_body *b, enum fs_dir dir,
+	const struct fs_packet *pk, enum fs_state *next);
+
+/* ---- expire.c: when flows end -------------------------------------------------------------------------- */
+
+/* When a record is due, by its state and time. */
+uint64_t expire_due(const struct flowstate *fs, uint32_t i);
+uint32_t expire_second(const struct flowstate *fs, uint32_t i);
+/* The one setter of the state of a record that is in its place. */
+void expire_set_state(struct flowstate *fs, uint32_t i, enum fs_state next);
+/* A live flow ends now. early: by command, not by time. Its reply tuple goes into quarantine. */
+void expire_end(struct flowstate *fs, uint32_t i, bool early);
+/* Names went or timeouts changed: every record is to be looked at. */
+void expire_sweep(struct flowstate *fs);
+
+/* ---- adopt.c ------------------------------------------------------------------------------------------- */
+
+/* Takes over the records of an earlier run; each is judged. Returns 0; -ENOSPC when more are in use than max.
+ */
+int adopt_records(struct flowstate *fs, struct fs_open_report *rep);
+
+static inline void clock_set(struct flowstate *fs, uint64_t now_ms)
+{
+	uint32_t now = (uint32_t)(now_ms / UNIT_MS);
+	if (now > fs->now)
+		fs->now = now;
+}
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* track.c - which state a packet leads to.
+ *
+ * TCP, as much as flags alone can tell (RFC 9293 3.3.2, RFC 7857 2.1 and 2.2, RFC 5382 REQ-5):
+ *
+ *	opening      until both sides have sent an ACK: the three-way handshake, a simultaneous open, or a
+ *flow that was picked up in mid-stream established half-closed  one side has sent FIN closing      both have
+ *	reset        a RST was seen. Anybody can forge one, so it only shortens the timeout: segments without
+ *RST from both sides show that the connection lives, and bring it back
+ *
+ * A SYN in closing or reset begins anew on the same tuple (RFC 9293 3.6.1). A SYN elsewhere changes nothing:
+ *the other side will challenge it (RFC 5961 4).
+ *
+ * Sequence numbers are not looked at by this version. When they are, it is here: a segment outside the window
+ *is dropped before any of its flags count, with the windows of flow_body.
+ */
+#include "flowstate/state.h"
+
+/* As in a TCP header. The packet's other bits say nothing of the state. */
+enum { FIN = 0x01, SYN = 0x02, RST = 0x04, ACK = 0x10 };
+
+/* flow_body.track: what each direction has sent. */
+#define SENT_ACK(dir)    (1u << (dir))
+#define SENT_FIN(dir)    (4u << (dir))
+#define LIVES_ON(dir)    (16u << (dir)) /* a segment without RST since the last RST */
+#define BOTH(bits, of)   (((bits) & (of(0) | of(1))) == (of(0) | of(1)))
+#define EITHER(bits, of) (((bits) & (of(0) | of(1))) != 0)
+#define NEITHER_OF(of)   ((uint8_t) ~(of(0) | of(1)))
+
+enum fs_state track_first(uint8_t proto)
+{
+	switch (proto) {
+	case IPPROTO_TCP:
+		return FS_TCP_OPENING;
+	case IPPROTO_UDP:
+		return FS_UDP_ONE_WAY;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return FS_ICMP_ECHO;
+	default:
+		return FS_OTHER;
+	}
+}
+
+bool track_fits(uint8_t proto, uint8_t state)
+{
+	if (state == FS_QUARANTINE)
+		return true;
+	switch (track_first(proto)) {
+	case FS_TCP_OPENING:
+		return state >= FS_TCP_OPENING && state <= FS_TCP_RESET;
+	case FS_UDP_ONE_WAY:
+		return state == FS_UDP_ONE_WAY || state == FS_UDP_TWO_WAY;
+	default:
+		return state == track_first(proto);
+	}
+}
+
+bool track_begins(uint8_t tcp_flags, bool loose)
+{
+	switch (tcp_flags & (SYN | ACK | RST | FIN)) {
+	case SYN:
+		return true;
+	case ACK:
+	case ACK | FIN:
+		return loose;
+	default:
+		return false;
+	}
+}
+
+/* The state of a connection that is not reset. */
+static enum fs_state tcp_by_bits(uint8_t bits)
+{
+	if (!BOTH(bits, SENT_ACK))
+		return FS_TCP_OPENING;
+	if (BOTH(bits, SENT_FIN))
+		return FS_TCP_CLOSING;
+	if (EITHER(bits, SENT_FIN))
+		return FS_TCP_HALF_CLOSED;
+	return FS_TCP_ESTABLISHED;
+}
+
+static enum fs_state tcp_next(enum fs_state state, uint8_t *bits, enum fs_dir dir, uint8_t flags)
+{
+	if (flags & RST) {
+		*bits &= NEITHER_OF(LIVES_ON);
+		return FS_TCP_RESET;
+	}
+	if (flags & SYN && !(flags & ACK)) {
+		if (state != FS_TCP_CLOSING && state != FS_TCP_RESET)
+			return state;
+		*bits = 0;
+		return FS_TCP_OPENING;
+	}
+	if (flags & ACK)
+		*bits |= (uint8_t)SENT_ACK(dir);
+	if (flags & FIN)
+		*bits |= (uint8_t)SENT_FIN(dir);
+	if (state == FS_TCP_RESET) {
+		if (flags & SYN || !(flags & ACK))
+			return state;
+		*bits |= (uint8_t)LIVES_ON(dir);
+		if (!BOTH(*bits, LIVES_ON))
+			return state;
+	}
+	return tcp_by_bits(*bits);
+}
+
+enum drop track_packet(const struct flow_head *h, struct flow_body *b, enum fs_dir dir,
+	const struct fs_packet *pk, enum fs_state *next)
+{
+	*next = h->state;
+	switch (h->proto) {
+	case IPPROTO_TCP:
+		*next = tcp_next(h->state, &b->track, dir, pk->tcp_flags);
+		break;
+	case IPPROTO_UDP:
+		if (dir == FS_REPLY)
+			*next = FS_UDP_TWO_WAY;
+		break;
+	}
+	return DROP_NONE;
+}
