@@ -187,8 +187,9 @@ static bool flow_matches(const struct flow_query *q, const struct fs_info *f)
 	if (q->state == FS_FREE ? f->state == FS_QUARANTINE : f->state != q->state)
 		return false;
 	return (q->proto < 0 || q->proto == orig->t.proto) && either(q->site, orig->realm, reply->realm) &&
-	       either(q->tunnel, orig->via, reply->via) && prefix_has(&q->src, &orig->t.src) &&
-	       prefix_has(&q->dst, &orig->t.dst);
+	       either(q->tunnel, orig->via, reply->via) &&
+	       (!q->by_src || prefix_has(&q->src, &orig->t.src)) &&
+	       (!q->by_dst || prefix_has(&q->dst, &orig->t.dst));
 }
 
 /* Behind the limit the flows that match are only counted, so that a reader learns how many it was not shown.
@@ -217,14 +218,15 @@ static bool flow_rows(struct control_request *r, struct jsonw *w, uint64_t deadl
 	return true;
 }
 
-/* args[key], an address or a prefix, into p. */
+/* args[key], an address or a prefix, into p; given says whether there is one. */
 static bool arg_prefix(const struct control_request *r, struct jsonw *w, const json_t *args, const char *key,
-	struct prefix *p)
+	bool *given, struct prefix *p)
 {
 	const char *s = NULL;
 
 	if (!control_arg_str(r, w, args, key, &s))
 		return false;
+	*given = s != NULL;
 	if (!s || prefix_parse(s, p) == 0)
 		return true;
 	p->len = 128;
@@ -284,8 +286,8 @@ void control_list_flows(struct control_request *r, const json_t *args, struct js
 	struct flow_query *q = &r->flows;
 
 	*q = (struct flow_query){.proto = -1};
-	if (!arg_names(r, w, args, q) || !arg_prefix(r, w, args, "src", &q->src) ||
-		!arg_prefix(r, w, args, "dst", &q->dst))
+	if (!arg_names(r, w, args, q) || !arg_prefix(r, w, args, "src", &q->by_src, &q->src) ||
+		!arg_prefix(r, w, args, "dst", &q->by_dst, &q->dst))
 		return;
 	if (limit && (!json_is_integer(limit) || json_integer_value(limit) < 0)) {
 		control_error(r, w, "invalid_argument", "limit: must be an integer of 0 (all) or more");

@@ -34,8 +34,9 @@ struct flow_query {
 	uint32_t cursor;
 	uint64_t limit; /* rows; 0: all */
 	uint64_t listed, matched;
-	fs_id site, tunnel;     /* FS_ID_NONE: any */
-	struct prefix src, dst; /* len 0: any */
+	fs_id site, tunnel; /* FS_ID_NONE: any */
+	bool by_src, by_dst;
+	struct prefix src, dst; /* of the original half */
 	int proto;              /* -1: any */
 	enum fs_state state;    /* FS_FREE: any but quarantined */
 };

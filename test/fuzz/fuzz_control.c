@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* fuzz_control.c - any octets as requests of the control socket.
+ *
+ * The input is cut into lines, as the socket would; each is answered, listings to their end. Each answer must
+ * be JSON, fit its buffer, and be no empty page.
+ */
+#include "gateway/control_private.h"
+#include "test/tools/toy_gateway.h"
+
+#include <jansson.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(const struct jsonw *w)
+{
+	json_t *answer;
+
+	if (!w->len)
+		return;
+	answer = w->full ? NULL : json_loadb(w->buf, w->len, JSON_REJECT_DUPLICATES, NULL);
+	if (!answer)
+		abort();
+	json_decref(answer);
+}
+
+static void ask(struct toy *t, const char *line, size_t len)
+{
+	static char out[CONTROL_OUT_MAX];
+	struct control_request r = {.gw = &t->gw, .peer = {.access = CONTROL_ADMIN}};
+	struct jsonw w;
+
+	if (len >= CONTROL_LINE_MAX)
+		return;
+	jw_init(&w, out, sizeof(out) - 1);
+	control_dispatch(&r, line, len, &w);
+	check(&w);
+	while (r.rows) {
+		jw_init(&w, out, sizeof(out) - 1);
+		control_page(&r, &w);
+		check(&w);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct toy t;
+	const char *p = (const char *)data;
+
+	if (!t.gw.fs) {
+		if (toy_open(&t, 1024))
+			abort();
+		for (uint32_t n = 1; n <= 10; n++)
+			for (unsigned tn = 0; tn < TOY_TUNNELS; tn++)
+				toy_flow(&t, tn, tn ? IPPROTO_TCP : IPPROTO_ICMPV6, n);
+	}
+	/* What a failed reload says is any text, too. */
+	t.reload_result = size % 2 ? -EINVAL : 0;
+	while (size) {
+		const char *end = memchr(p, '\n', size);
+		size_t len = end ? (size_t)(end - p) : size;
+
+		ask(&t, p, len);
+		p += len + (end != NULL);
+		size -= len + (end != NULL);
+	}
+	return 0;
+}
