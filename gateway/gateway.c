@@ -108,7 +108,7 @@ static void early_end(void *arg, uint32_t flow)
 
 		egress_forget(gw->egress, &t);
 	} else if (h[0].realm == gw->egress_id) {
-		egress_forget(gw->egress, &h[0].t);
+		egress_forget_outside(gw->egress, &h[0].t);
 	}
 }
 
@@ -246,8 +246,10 @@ int gateway_start(
 	r = hostnet_open(&gw->hostnet, g->tun, log);
 	if (r == 0)
 		r = tun_open(&tun, g->tun, g->tun_mtu, &want, log, err, errlen);
-	if (r == 0)
+	if (r == 0) {
+		(void)egress_quiet_tun(conf); /* without it the kernel's own chatter is counted, no more */
 		r = tun_up(tun);
+	}
 	if (r == 0)
 		r = egress_attach(gw->egress, conf, err, errlen);
 	if (r == 0)
