@@ -14,6 +14,10 @@ ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
 MAKEFLAGS += -j2
 endif
 
+# What runs is said in a word; V=1 shows the command.
+V ?= 0
+say = $(if $(filter 0,$(V)),@echo "  $(1) $@"; $(2),$(2))
+
 SAN ?= 0
 VARIANT ?= $(if $(filter 1,$(SAN)),san)
 B := build$(if $(VARIANT),/$(VARIANT))
@@ -71,18 +75,18 @@ all: $(B)/arrd $(B)/arrctl
 
 define room
 $(call ar,$(1)): $(patsubst %.c,$(B)/%.o,$(call src,$(1)))
-	rm -f $$@; ar rcs $$@ $$^
+	$$(call say,AR   ,rm -f $$@; ar rcs $$@ $$^)
 endef
 $(foreach r,$(rooms),$(eval $(call room,$(r))))
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(call say,CC   ,$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<)
 
 $(B)/arrd: $(B)/gateway/main.o $(link_gateway)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS)
+	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS))
 $(B)/arrctl: $(patsubst %.c,$(B)/%.o,$(arrctl_src)) $(call ar,gateway/base)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS)
+	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS))
 
 # ---- tests ---------------------------------------------------------------------------------------------
 
@@ -96,7 +100,7 @@ links_gateway := $(link_gateway)
 .SECONDEXPANSION:
 $(unit_bin): $(B)/unit/%: $(B)/test/unit/%.o $$(links_$$(firstword $$(subst _, ,$$*)))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS) -lcmocka
+	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS) -lcmocka)
 
 # Each step is a make of its own: they must not run at the same time. The second runs when the first failed, too.
 test:
@@ -112,10 +116,13 @@ unit: $(unit_bin)
 tools_main := $(shell grep -l '^int main' test/tools/*.c)
 tools_bin := $(patsubst test/tools/%.c,$(B)/tools/%,$(tools_main))
 $(B)/tools.a: $(patsubst %.c,$(B)/%.o,$(filter-out $(tools_main),$(wildcard test/tools/*.c)))
-	rm -f $@; ar rcs $@ $^
+	$(call say,AR   ,rm -f $@; ar rcs $@ $^)
 $(tools_bin): $(B)/tools/%: $(B)/test/tools/%.o $(B)/tools.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lpthread
+	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS) -lpthread)
+# This one is made of parts of the gateway.
+$(B)/tools/egress_probe: $(link_gateway)
+$(B)/tools/egress_probe: private LDLIBS = $(PC_LIBS)
 tools: $(tools_bin)
 
 # Namespace tests, with the tools, and the mutant for the case that must find it out. CASES: patterns of names.
@@ -139,7 +146,7 @@ FUZZ_SECONDS ?= 60
 fuzz_src := $(wildcard test/fuzz/fuzz_*.c)
 fuzz_bin := $(patsubst test/fuzz/%.c,$(B)/%,$(fuzz_src))
 $(fuzz_bin): $(B)/%: $(B)/test/fuzz/%.o $(link_gateway)
-	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(PC_LIBS)
+	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(PC_LIBS))
 fuzz-build: $(fuzz_bin)
 fuzz:
 	@test/setup build dev
@@ -184,7 +191,7 @@ bench:
 bench-build: $(B)/bench/rawlim
 $(B)/bench/rawlim: $(B)/test/bench/rawlim.o
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lpthread
+	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ -lpthread)
 
 # ---- installing ----------------------------------------------------------------------------------------
 
