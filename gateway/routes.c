@@ -26,10 +26,19 @@ struct routes {
 	struct route r[];
 };
 
+/* IPv6 first: in the 16-octet form ::/0 lies around all of IPv4, but holds none of it, and prefixes of one family
+ * must nest. */
+static int addr_cmp(const struct addr *a, const struct addr *b)
+{
+	if (addr_is4(a) != addr_is4(b))
+		return addr_is4(a) ? 1 : -1;
+	return memcmp(a, b, sizeof(*a));
+}
+
 static int route_cmp(const void *a, const void *b)
 {
 	const struct route *x = a, *y = b;
-	int c = memcmp(&x->p.a, &y->p.a, sizeof(x->p.a));
+	int c = addr_cmp(&x->p.a, &y->p.a);
 
 	if (c)
 		return c;
@@ -106,7 +115,7 @@ struct tunnel *routes_find(const struct routes *r, const struct addr *a, fs_id s
 	while (lo < hi) { /* first entry whose address is above a */
 		uint32_t mid = lo + (hi - lo) / 2;
 
-		if (memcmp(&r->r[mid].p.a, a, sizeof(*a)) <= 0)
+		if (addr_cmp(&r->r[mid].p.a, a) <= 0)
 			lo = mid + 1;
 		else
 			hi = mid;

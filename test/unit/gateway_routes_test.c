@@ -162,6 +162,25 @@ static struct tunnel *naive(const struct world *w, const struct addr *a)
 	return t;
 }
 
+/* Few addresses of both families, all lengths: deep nesting and many equals. */
+static struct addr random_addr(uint16_t mask)
+{
+	struct addr a = {0};
+
+	if (random() % 2)
+		return addr_from4((uint32_t)random() & htonl(0xc0a80000u | mask));
+	a.w[0] = (uint32_t)random() & htonl(0x20010000u | mask);
+	return a;
+}
+
+static struct prefix random_prefix(void)
+{
+	struct prefix p = {.a = random_addr(0x0303)};
+
+	p.len = (uint8_t)(addr_is4(&p.a) ? 96 + random() % 33 : random() % 34);
+	return p;
+}
+
 static void against_naive(void **state)
 {
 	(void)state;
@@ -174,9 +193,7 @@ static void against_naive(void **state)
 			const char *list[EACH + 1] = {NULL};
 
 			for (int k = 0; k < EACH; k++) {
-				/* few addresses, all lengths: deep nesting and many equals */
-				struct prefix p = {.a = addr_from4((uint32_t)random() & htonl(0xc0a80303)),
-					.len = (uint8_t)(96 + random() % 33)};
+				struct prefix p = random_prefix();
 
 				for (int bit = p.len; bit < 128; bit++)
 					p.a.b[bit / 8] &= (uint8_t) ~(0x80 >> bit % 8);
@@ -186,7 +203,7 @@ static void against_naive(void **state)
 		}
 		build(w);
 		for (int i = 0; i < 2000; i++) {
-			struct addr a = addr_from4((uint32_t)random() & htonl(0xc0a80f0f));
+			struct addr a = random_addr(0x0f0f);
 			char s[ADDR_STRLEN];
 
 			if (routes_find(w->r, &a, FS_ID_NONE, 1000) != naive(w, &a))

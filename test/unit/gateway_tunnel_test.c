@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* gateway_tunnel_test.c - what a reload keeps of tunnels and their flows, and what a tunnel knows of its path. */
+#include "gateway/tunnel.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define MAX 4
+
+struct side {
+	struct config conf;
+	struct conf_tunnel ct[MAX];
+	struct tunnels *t;
+};
+
+static struct addr adr(const char *s)
+{
+	struct addr a;
+
+	assert_int_equal(addr_parse(s, &a), 0);
+	return a;
+}
+
+/* rows "name site remote", in order of name */
+static struct side *side_new(const char *const (*rows)[3])
+{
+	struct side *s = calloc(1, sizeof(*s));
+
+	assert_non_null(s);
+	s->conf.tunnels = s->ct;
+	for (; (*rows)[0]; rows++)
+		s->ct[s->conf.ntunnels++] = (struct conf_tunnel){.name = (char *)(uintptr_t)(*rows)[0],
+			.site = (char *)(uintptr_t)(*rows)[1],
+			.local = adr(strchr((*rows)[2], ':') ? "2001:db8::1" : "198.51.100.1"),
+			.remote = adr((*rows)[2]),
+			.mtu = 1476,
+			.priority = 100};
+	return s;
+}
+
+static struct flowstate *table(void)
+{
+	struct fs_config c = {.max = 1024, .nshards = 1};
+	struct fs_open_report rep;
+	struct flowstate *fs;
+
+	for (int i = 0; i < FS_STATE_COUNT; i++)
+		c.timeout_s[i] = 100;
+	assert_int_equal(fs_open(&fs, &c, 1000, &rep), 0);
+	return fs;
+}
+
+static uint32_t begin(struct flowstate *fs, const struct tunnel *from, fs_id egress, uint16_t port)
+{
+	struct fs_packet pk = {.key = {.t = {.src = adr("10.0.1.5"),
+					       .dst = adr("192.0.2.1"),
+					       .sport = port,
+					       .dport = 80,
+					       .proto = IPPROTO_UDP},
+				       .realm = from->site},
+		.via = from->id,
+		.packets = 1,
+		.octets = 100};
+	struct fs_hit hit;
+
+	assert_int_equal(fs_begin(fs, &pk, egress, egress, false, 0, 1000, &hit), DROP_NONE);
+	assert_int_equal(fs_pass(fs, hit, &pk, 1000), DROP_NONE);
+	return hit.flow;
+}
+
+static bool lives(struct flowstate *fs, fs_id realm, uint16_t port)
+{
+	struct fs_key k = {.t = {.src = adr("10.0.1.5"),
+				   .dst = adr("192.0.2.1"),
+				   .sport = port,
+				   .dport = 80,
+				   .proto = IPPROTO_UDP},
+		.realm = realm};
+	struct fs_hit hit;
+
+	fs_find(fs, &k, 1, &hit);
+	return hit.flow != FS_NONE;
+}
+
+/* What becomes of tunnel "a", whose flow was begun before the reload, for each way that it can change. */
+static void reload_rows(void **state)
+{
+	static const struct {
+		const char *what;
+		const char *after[3][3];
+		bool same_struct, flow_lives;
+	} row[] = {
+		{"nothing", {{"a", "sa", "203.0.113.1"}, {"b", "sb", "203.0.113.2"}, {NULL}}, true, true},
+		{"another tunnel came", {{"a", "sa", "203.0.113.1"}, {"b", "sb", "203.0.113.3"}, {NULL}},
+			true, true},
+		{"other site", {{"a", "sx", "203.0.113.1"}, {"b", "sb", "203.0.113.2"}, {NULL}}, false,
+			false},
+		{"other remote", {{"a", "sa", "203.0.113.9"}, {"b", "sb", "203.0.113.2"}, {NULL}}, false,
+			false},
+		{"swapped remotes", {{"a", "sa", "203.0.113.2"}, {"b", "sb", "203.0.113.1"}, {NULL}}, false,
+			false},
+		{"swapped sites", {{"a", "sb", "203.0.113.1"}, {"b", "sa", "203.0.113.2"}, {NULL}}, false,
+			false},
+		{"swapped names", {{"a", "sb", "203.0.113.2"}, {"b", "sa", "203.0.113.1"}, {NULL}}, false,
+			false},
+		{"removed", {{"b", "sb", "203.0.113.2"}, {NULL}, {NULL}}, false, false},
+	};
+	static const char *const before[3][3] = {
+		{"a", "sa", "203.0.113.1"}, {"b", "sb", "203.0.113.2"}, {NULL}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		struct flowstate *fs = table();
+		fs_id egress = fs_bind(fs, FS_EGRESS, "default", FS_ID_NONE, 0);
+		struct side *o = side_new(before), *n = side_new(row[i].after);
+		struct tunnel *a, *a2;
+		fs_id sa;
+
+		print_message("  %s\n", row[i].what);
+		assert_int_equal(tunnels_new(&o->t, &o->conf, NULL), 0);
+		assert_int_equal(tunnels_commit(o->t, NULL, fs), 0);
+		a = tunnels_by_name(o->t, "a");
+		sa = a->site;
+		a->count.rx_packets = 7;
+		begin(fs, a, egress, 1234);
+		assert_int_equal(fs_attach_flows(fs, a->id), 1);
+
+		assert_int_equal(tunnels_new(&n->t, &n->conf, o->t), 0);
+		assert_ptr_equal(a->conf, &o->ct[0]); /* nothing changed yet */
+		assert_int_equal(tunnels_commit(n->t, o->t, fs), 0);
+		a2 = tunnels_by_name(n->t, "a");
+		assert_int_equal(a2 == a, row[i].same_struct);
+		assert_int_equal(lives(fs, sa, 1234), row[i].flow_lives);
+		if (a2 == a) {
+			assert_int_equal(a2->count.rx_packets, 7);
+			assert_ptr_equal(a2->conf, &n->ct[0]);
+		} else if (a2) {
+			assert_int_equal(a2->count.rx_packets, 0);
+			assert_int_equal(fs_attach_flows(fs, a2->id), 0);
+		}
+		tunnels_free(o->t);
+		tunnels_free(n->t);
+		assert_null(fs_check(fs));
+		fs_close(fs);
+		free(o);
+		free(n);
+	}
+}
+
+/* Prepared and then given up: the running table is as it was. */
+static void abandoned_reload(void **state)
+{
+	static const char *const one[3][3] = {{"a", "sa", "203.0.113.1"}, {NULL}};
+	static const char *const two[3][3] = {{"a", "sa", "203.0.113.1"}, {"b", "sb", "203.0.113.2"}, {NULL}};
+	struct flowstate *fs = table();
+	struct side *o = side_new(one), *n = side_new(two);
+	struct tunnel *a;
+
+	(void)state;
+	assert_int_equal(tunnels_new(&o->t, &o->conf, NULL), 0);
+	assert_int_equal(tunnels_commit(o->t, NULL, fs), 0);
+	a = tunnels_by_name(o->t, "a");
+	assert_int_equal(tunnels_new(&n->t, &n->conf, o->t), 0);
+	tunnels_free(n->t);
+	assert_ptr_equal(tunnels_by_id(o->t, a->id), a);
+	assert_int_equal(tunnels_count(o->t), 1);
+	tunnels_free(o->t);
+	fs_close(fs);
+	free(o);
+	free(n);
+}
+
+static void best_of_site(void **state)
+{
+	static const char *const rows[4][3] = {
+		{"a", "s", "203.0.113.1"}, {"b", "s", "203.0.113.2"}, {"c", "other", "203.0.113.3"}, {NULL}};
+	struct flowstate *fs = table();
+	struct side *o = side_new(rows);
+	struct tunnel *a, *b;
+
+	(void)state;
+	o->ct[1].priority = 50;
+	assert_int_equal(tunnels_new(&o->t, &o->conf, NULL), 0);
+	assert_int_equal(tunnels_commit(o->t, NULL, fs), 0);
+	a = tunnels_by_name(o->t, "a");
+	b = tunnels_by_name(o->t, "b");
+	assert_int_equal(a->site, b->site);
+	assert_ptr_equal(tunnels_of_site(o->t, a->site, 1000), b);
+	b->down_until_ms = 2000;
+	assert_ptr_equal(tunnels_of_site(o->t, a->site, 1000), a);
+	a->down_until_ms = 2000;
+	assert_ptr_equal(tunnels_of_site(o->t, a->site, 1000), b);
+	assert_ptr_equal(tunnels_of_site(o->t, a->site, 2000), b);
+	assert_null(tunnels_of_site(o->t, FS_ID_NONE, 1000));
+	assert_null(tunnels_by_id(o->t, a->id + 0x10000)); /* same slot, another generation */
+	tunnels_free(o->t);
+	fs_close(fs);
+	free(o);
+}
+
+static void path_mtu(void **state)
+{
+	static const char *const rows[3][3] = {{"a", "s", "203.0.113.1"}, {"b", "s", "2001:db8::2"}, {NULL}};
+	struct side *o = side_new(rows);
+	struct tunnel *a, *b;
+
+	(void)state;
+	o->ct[0].gre_has_key = true;
+	assert_int_equal(tunnels_new(&o->t, &o->conf, NULL), 0);
+	a = tunnels_at(o->t, 0);
+	b = tunnels_at(o->t, 1);
+	assert_int_equal(tunnel_overhead(a), 28);
+	assert_int_equal(tunnel_overhead(b), 44);
+	assert_int_equal(tunnel_mtu(a, 4, 1000), 1476);
+	tunnel_path_mtu(a, 1428, 1000);
+	assert_int_equal(tunnel_mtu(a, 4, 1000), 1400);
+	tunnel_path_mtu(a, 1450, 1000); /* a larger one is no news */
+	assert_int_equal(tunnel_mtu(a, 4, 1000), 1400);
+	tunnel_path_mtu(a, 68, 1000); /* a forged one */
+	assert_int_equal(tunnel_mtu(a, 4, 1000), 576 - 28);
+	assert_int_equal(tunnel_mtu(a, 6, 1000), 1280);
+	tunnel_path_mtu(b, 68, 1000);
+	assert_int_equal(tunnel_mtu(b, 4, 1000), 1280 - 44);
+	assert_int_equal(tunnel_mtu(b, 6, 1000), 1280);
+	assert_int_equal(tunnel_mtu(a, 4, 1000 + TUNNEL_PMTU_MS), 1476); /* it ages */
+	tunnels_free(o->t);
+	free(o);
+}
+
+static void answers_are_bounded(void **state)
+{
+	struct tunnel t = {0};
+	int n = 0;
+
+	(void)state;
+	for (uint64_t now = 100000; now < 110000; now++) /* asked once a millisecond, for 10 s */
+		n += tunnel_may_answer(&t, now);
+	assert_in_range(n, 1000, 1100);
+	n = 0;
+	for (int i = 0; i < 1000; i++)
+		n += tunnel_may_answer(&t, 200000);
+	assert_int_equal(n, 100);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(reload_rows), cmocka_unit_test(abandoned_reload),
+		cmocka_unit_test(best_of_site), cmocka_unit_test(path_mtu),
+		cmocka_unit_test(answers_are_bounded)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
