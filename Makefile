@@ -157,8 +157,8 @@ fuzz:
 coverage:
 	@test/setup build test
 	@find build/cov -name '*.gcda' -delete 2>/dev/null || true
-	@$(MAKE) --no-print-directory VARIANT=cov unit
-	@test/coverage build/cov $(rooms)
+	@status=0; $(MAKE) --no-print-directory VARIANT=cov unit || status=1; \
+	test/coverage build/cov $(rooms) || status=1; exit $$status
 
 # ---- lint ----------------------------------------------------------------------------------------------
 
