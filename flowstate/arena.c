@@ -143,7 +143,7 @@ static int open_locked(const char *path, const char **why, bool *made)
 
 static int back(const struct arena *a, size_t from, size_t to)
 {
-	if (a->fd < 0)
+	if (a->fd < 0 || from == to)
 		return 0;
 	if (fallocate(a->fd, 0, (off_t)from, (off_t)(to - from)) == 0)
 		return 0;
@@ -229,10 +229,10 @@ int arena_open(
 		err = map_file(a, h.high > cfg->max ? h.high : cfg->max);
 		if (err)
 			goto fail;
-		a->backed = 0;
-		if (arena_back(a, h.high < a->max ? h.high : a->max) &&
-			back(a, 0, HEADER_OCTETS + h.names_high * sizeof(struct name_entry)) == 0)
+		if (arena_back_names(a, h.names_high) && back(a, octets_for(0), octets_for(h.high)) == 0) {
+			a->backed = h.high;
 			return 0;
+		}
 		fault = "no memory for all of it";
 		munmap(a->map, a->map_octets);
 		a->map = NULL;
@@ -248,8 +248,6 @@ int arena_open(
 	err = map_file(a, cfg->max);
 	if (err)
 		goto fail;
-	a->backed = 0;
-	a->starved = false;
 	header_fill(a->header, cfg);
 	return 0;
 fail:

@@ -33,7 +33,7 @@ struct flowstate;
 /* (slot, generation): slot in the low 16 bits. A slot is used again only when no flow refers to it, and then
  * with another generation. FS_ID_NONE is never handed out. */
 typedef uint32_t fs_id;
-#define FS_ID_NONE 0
+#define FS_ID_NONE  0
 #define FS_SLOT(id) ((uint16_t)((id)&0xffff))
 #define FS_SLOTS    65536
 #define FS_NAME_MAX 63
@@ -43,16 +43,16 @@ enum fs_kind { FS_SITE = 1, FS_TUNNEL, FS_EGRESS };
 /* ---- states and timeouts --------------------------------------------------------------------------- */
 
 /* state, name, timeout key of [flows], default in seconds */
-#define FS_STATES(X)                                                                                                  \
-	X(TCP_OPENING, "opening", "tcp_opening", 240)                                                                 \
-	X(TCP_ESTABLISHED, "established", "tcp_established", 7440)                                                    \
-	X(TCP_HALF_CLOSED, "half-closed", "tcp_half_closed", 7440)                                                    \
-	X(TCP_CLOSING, "closing", "tcp_closing", 240)                                                                 \
-	X(TCP_RESET, "reset", "tcp_reset", 240)                                                                       \
-	X(UDP_ONE_WAY, "one-way", "udp_one_way", 120)                                                                 \
-	X(UDP_TWO_WAY, "two-way", "udp_two_way", 300)                                                                 \
-	X(ICMP_ECHO, "echo", "icmp", 60)                                                                              \
-	X(OTHER, "other", "other", 600)                                                                               \
+#define FS_STATES(X)                                                                                         \
+	X(TCP_OPENING, "opening", "tcp_opening", 240)                                                        \
+	X(TCP_ESTABLISHED, "established", "tcp_established", 7440)                                           \
+	X(TCP_HALF_CLOSED, "half-closed", "tcp_half_closed", 7440)                                           \
+	X(TCP_CLOSING, "closing", "tcp_closing", 240)                                                        \
+	X(TCP_RESET, "reset", "tcp_reset", 240)                                                              \
+	X(UDP_ONE_WAY, "one-way", "udp_one_way", 120)                                                        \
+	X(UDP_TWO_WAY, "two-way", "udp_two_way", 300)                                                        \
+	X(ICMP_ECHO, "echo", "icmp", 60)                                                                     \
+	X(OTHER, "other", "other", 600)                                                                      \
 	X(QUARANTINE, "quarantine", "quarantine", 240)
 
 enum fs_state {
@@ -60,7 +60,7 @@ enum fs_state {
 #define X(id, name, key, dflt) FS_##id,
 	FS_STATES(X)
 #undef X
-	FS_STATE_COUNT
+		FS_STATE_COUNT
 };
 const char *fs_state_name(enum fs_state s);
 const char *fs_state_key(enum fs_state s);
@@ -69,12 +69,12 @@ uint32_t fs_state_default_s(enum fs_state s);
 /* ---- opening ---------------------------------------------------------------------------------------- */
 
 struct fs_config {
-	const char *path;     /* the arena file (a directory on tmpfs holds it), NULL: memory of the process */
-	uint8_t boot_id[16];  /* of this boot: an arena of another one is refused */
-	uint32_t max;         /* flows, quarantined ones included */
+	const char *path;    /* the arena file (a directory on tmpfs holds it), NULL: memory of the process */
+	uint8_t boot_id[16]; /* of this boot: an arena of another one is refused */
+	uint32_t max;        /* flows, quarantined ones included */
 	uint32_t max_per_site; /* 0: no limit; fs_set_site_limit overrides */
 	uint32_t timeout_s[FS_STATE_COUNT];
-	bool tcp_loose;       /* a TCP flow may begin in mid-stream, from a site */
+	bool tcp_loose;             /* a TCP flow may begin in mid-stream, from a site */
 	struct prefix pool4, pool6; /* overlap_pool: source addresses for what ports cannot tell apart */
 	uint16_t nshards, shard;    /* 1, 0 when there is one */
 	uint8_t shard_key[16];      /* equal for all shards */
@@ -215,7 +215,8 @@ struct fs_info {
 /* The next flow at or behind *cursor (0 to begin) that is not free, into flow and info; moves *cursor behind it;
  * looks at no more than budget records. Returns 1; 0 when the budget ran out (call again); -1 at the end.
  * A listing thus stays valid while flows come and go. Quarantined records are shown with their state. */
-int fs_next(const struct flowstate *fs, uint32_t *cursor, unsigned budget, uint32_t *flow, struct fs_info *info);
+int fs_next(
+	const struct flowstate *fs, uint32_t *cursor, unsigned budget, uint32_t *flow, struct fs_info *info);
 
 struct fs_stats {
 	uint32_t used, quarantined, max; /* used: live flows, without the quarantined */
