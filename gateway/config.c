@@ -197,15 +197,10 @@ static void fill_defaults(struct loader *l, struct item *it)
 {
 	size_t n;
 	const struct option *o = options_of(it->section, &n);
-	char type[256];
 
-	for (size_t i = 0; i < n; i++) {
-		if (o[i].required && !it->key_line[i])
-			config_error(l, it, o[i].key, "is missing; expected %s",
-				value_describe(o[i].type, &o[i].range, type, sizeof(type)));
+	for (size_t i = 0; i < n; i++)
 		if (option_default(&o[i], it->obj, it->key_line[i] != 0))
 			l->nomem = true;
-	}
 	options_finish(it->section, it->obj);
 }
 

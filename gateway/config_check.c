@@ -20,6 +20,18 @@ static struct conf_tunnel *tunnel_of(const struct item *it)
 /* ---- one section ----------------------------------------------------------------------------------------
  */
 
+static void check_required(struct loader *l, const struct item *it)
+{
+	size_t n;
+	const struct option *o = options_of(it->section, &n);
+	char expected[256];
+
+	for (size_t i = 0; i < n; i++)
+		if (o[i].required && !it->key_line[i])
+			config_error(l, it, o[i].key, "is missing; expected %s",
+				value_describe(o[i].type, &o[i].range, expected, sizeof(expected)));
+}
+
 static void check_floors(struct loader *l, struct item *flows)
 {
 	size_t n;
@@ -92,6 +104,7 @@ static void check_tunnel(struct loader *l, struct item *it)
 	struct conf_tunnel *t = tunnel_of(it);
 	char buf[ADDR_STRLEN];
 
+	check_required(l, it);
 	if (!t->site) {
 		t->site = strdup(t->name);
 		if (!t->site)
@@ -179,13 +192,22 @@ static int by_endpoint_and_order(const void *a, const void *b)
 	return order ? order : x->order < y->order ? -1 : x->order > y->order;
 }
 
+/* Whether nothing of the endpoint was refused. */
+static bool is_endpoint(const struct item *it)
+{
+	const struct conf_tunnel *t = it->obj;
+
+	return !addr_is_none(&t->local) && !addr_is_none(&t->remote) &&
+	       t->gre_has_key == item_has(it, "gre_key");
+}
+
 static void check_endpoints(struct loader *l, struct item **tunnels, size_t n)
 {
 	qsort((void *)tunnels, n, sizeof(struct item *), by_endpoint_and_order);
 	for (size_t i = 1; i < n; i++) {
 		const struct conf_tunnel *t = tunnel_of(tunnels[i]), *before = tunnel_of(tunnels[i - 1]);
 
-		if (addr_is_none(&t->local) || addr_is_none(&t->remote) || by_endpoint(t, before) != 0)
+		if (!is_endpoint(tunnels[i]) || !is_endpoint(tunnels[i - 1]) || by_endpoint(t, before) != 0)
 			continue;
 		config_error(l, tunnels[i], "remote",
 			"local, remote and %s are those of tunnel %s at %s:%d; expected a gre_key that tells "

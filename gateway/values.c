@@ -220,6 +220,8 @@ static bool eq_gre_key(const void *a, const void *b)
 /* ---- texts ----------------------------------------------------------------------------------------------
  */
 
+static_assert(VALUE_NAME_MAX == FS_NAME_MAX, "the flow table keeps names of tunnels and sites");
+
 bool value_is_name(const char *s)
 {
 	size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-");
