@@ -116,7 +116,7 @@ static void put_tuple(struct nlmsghdr *nlh, const struct tuple *t, uint16_t zone
 	}
 	mnl_attr_nest_end(nlh, ip);
 	put_proto(nlh, t);
-	if (zone) /* the kernel refuses to be told of the default one */
+	if (zone)
 		mnl_attr_put_u16(nlh, CTA_TUPLE_ZONE, htons(zone));
 	mnl_attr_nest_end(nlh, tuple);
 }

@@ -234,12 +234,12 @@ static void check_size(struct egress *e, uint32_t *max_flows)
 	}
 	if (max >= need || max == 0) /* 0: no limit */
 		return;
-	if (!sysctl_was(e->sysctls, NF "buckets", &buckets) && buckets < need &&
-		sysctl_want(e->sysctls, NF "buckets", need))
-		log_info(e->log, "egress", NULL,
-			"nf_conntrack_buckets stays at %ld: look-ups get slower beyond that", buckets);
-	if (!sysctl_want(e->sysctls, NF "max", need))
+	if (!sysctl_want(e->sysctls, NF "max", need)) {
+		/* An entry a bucket, as the kernel has it by default. */
+		if (!sysctl_was(e->sysctls, NF "buckets", &buckets) && buckets < need)
+			want(e, NF "buckets", need, "look-ups get slower beyond that");
 		return;
+	}
 	if (sysctl_get(NF "max", &max) || max >= need)
 		return;
 	log_warning(e->log, "egress", NULL,
@@ -391,14 +391,15 @@ fail:
 
 int egress_quiet_tun(const struct config *c)
 {
-	static const char *const off[] = {"accept_ra", "autoconf", "router_solicitations", "dad_transmits"};
+	/* forwarding: an interface's own makes it join the routers' multicast groups, no more */
+	static const char *const off[] = {"accept_ra", "router_solicitations", "forwarding"};
 	char path[128];
 
 	if (access("/proc/sys/net/ipv6", F_OK))
 		return 0;
 	for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
 		(void)sysctl_put(conf_path(path, sizeof(path), "ipv6", c->gateway.tun, off[i]), 0);
-	/* 1: no link-local address of the kernel's making, and so no multicast reports from it */
+	/* 1: none */
 	return sysctl_put(conf_path(path, sizeof(path), "ipv6", c->gateway.tun, "addr_gen_mode"), 1);
 }
 
@@ -414,9 +415,7 @@ static void set_tun(struct egress *e)
 		{"ipv4", "send_redirects", 0},
 		{"ipv4", "accept_redirects", 0},
 		{"ipv4", "accept_source_route", 0},
-		{"ipv6", "forwarding", 1},
 		{"ipv6", "force_forwarding", 1},
-		{"ipv6", "accept_ra", 0},
 		{"ipv6", "accept_redirects", 0},
 		{"ipv6", "accept_source_route", 0},
 	};

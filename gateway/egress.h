@@ -23,9 +23,8 @@ struct egress;
 int egress_up(struct egress **out, const struct config *c, struct log *log, uint32_t *max_flows, char *err,
 	size_t errlen);
 
-/* The TUN exists and is still down (between tun_open and tun_up): keeps the kernel from speaking IPv6 of its
- * own on it (link-local address, router solicitations, multicast reports), which would count as packets
- * without a flow. Returns 0 or -errno; a failure does no harm beyond that. */
+/* The TUN exists and is still down: keeps the kernel from giving it a link-local address and soliciting routers on
+ * it. Returns 0 or -errno; a failure does no harm. */
 int egress_quiet_tun(const struct config *c);
 
 /* The TUN exists and is up: routes by it, its sysctls, gateway.tun_address, install_routes of all tunnels. */

@@ -296,7 +296,10 @@ static void put_forward(FILE *f, const struct ruleset *r)
 }
 
 /* guard stands after srcnat. The accepted: translated connections, and answers to what somebody outside began
- * (who knows the address that he wrote to). All else from a branch was missed by NAT, for whatever reason. */
+ * (who knows the address that he wrote to). All else from a branch was missed by NAT, for whatever reason.
+ *
+ * The kernel speaks multicast of its own on every interface (group reports, address detection, solicitations); on the
+ * TUN that would only count as packets without a flow. */
 static void put_postrouting(FILE *f, const struct ruleset *r)
 {
 	const char *tun = r->conf->gateway.tun;
@@ -306,6 +309,12 @@ static void put_postrouting(FILE *f, const struct ruleset *r)
 	      "}\n"
 	      "add chain inet arrd nat { type nat hook postrouting priority srcnat; policy accept; }\n",
 		f);
+	fprintf(f,
+		"add rule inet arrd guard oifname \"%s\" ip daddr 224.0.0.0/4 drop comment \"not for the "
+		"TUN\"\n"
+		"add rule inet arrd guard oifname \"%s\" ip6 daddr ff00::/8 drop comment \"not for the "
+		"TUN\"\n",
+		tun, tun);
 	put_timeout_rules(f, r, "guard", "oifname");
 	if (r->conf->egress.nat == NAT_NONE) {
 		fputs("delete chain inet arrd nat\n", f);
