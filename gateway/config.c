@@ -20,7 +20,7 @@
 
 #define FILE_OCTETS (16 << 20) /* of a file */
 
-/* ---- items -------------------------------------------------------------------------------------------- */
+/* ---- items --------------------------------------------------------------------------------------- */
 
 static void item_free(struct item *it)
 {
@@ -62,8 +62,7 @@ struct item *item_new(struct loader *l, enum section s, void *obj)
 	return it;
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------
- */
+/* ---- files --------------------------------------------------------------------------------------- */
 
 __attribute__((format(printf, 3, 4))) static void file_error(
 	struct loader *l, const char *file, const char *fmt, ...)
@@ -175,8 +174,7 @@ static void read_tunnels(struct loader *l, const char *path)
 	free(dir);
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------
- */
+/* ---- the whole ----------------------------------------------------------------------------------- */
 
 static int loader_open(struct loader *l, const char *path)
 {

@@ -17,8 +17,7 @@ static struct conf_tunnel *tunnel_of(const struct item *it)
 	return it->obj;
 }
 
-/* ---- one section ----------------------------------------------------------------------------------------
- */
+/* ---- one section --------------------------------------------------------------------------------- */
 
 static void check_required(struct loader *l, const struct item *it)
 {
@@ -127,8 +126,7 @@ static void check_tunnel(struct loader *l, struct item *it)
 			"replies follow routes, and this tunnel has none: nothing returns to it");
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------
- */
+/* ---- names --------------------------------------------------------------------------------------- */
 
 /* Equal names are neighbours; what is first in reading order keeps the name. */
 static void check_names(struct loader *l)
@@ -137,7 +135,8 @@ static void check_names(struct loader *l)
 		struct item *it = l->items[i];
 		const struct item *before = l->items[i - 1];
 
-		if (!it->name || it->section != before->section || strcmp(it->name, before->name) != 0)
+		if (!it->name || !before->name || it->section != before->section ||
+			strcmp(it->name, before->name) != 0)
 			continue;
 		it->twice = true;
 		config_error(l, it, NULL,

@@ -34,8 +34,7 @@ __attribute__((format(printf, 3, 4))) static void line_error(
 	va_end(ap);
 }
 
-/* ---- sections -------------------------------------------------------------------------------------------
- */
+/* ---- sections ------------------------------------------------------------------------------------ */
 
 static struct item *named_item(struct loader *l, enum section s, const char *name)
 {
@@ -130,8 +129,7 @@ static void section_line(struct loader *l, char *s)
 	enter_section(l, kind, name);
 }
 
-/* ---- lines and keys ---------------------------------------------------------------------------------------
- */
+/* ---- lines and keys ------------------------------------------------------------------------------ */
 
 /* The reader that inih is given. Hands it every line that it may see as it is, and an empty one for all
  * others. */

@@ -60,8 +60,8 @@ void config_say(struct messages *m, const struct item *it, const char *file, int
 	free(whole);
 }
 
-static void say_of_item(struct loader *l, struct messages *m, const struct item *it, const char *key,
-	const char *fmt, va_list ap)
+__attribute__((format(printf, 5, 0))) static void say_of_item(struct loader *l, struct messages *m,
+	const struct item *it, const char *key, const char *fmt, va_list ap)
 {
 	size_t row = key ? item_row(it, key) : SIZE_MAX;
 	int line = row != SIZE_MAX && it->key_line[row] ? it->key_line[row] : it->line;

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the table ------------------------------------------------------------------------------------------
- */
+/* ---- the table ----------------------------------------------------------------------------------- */
 
 #define SECTION(label, type, member)                                                                         \
 	.name = (label), .size = sizeof(type), .offset = offsetof(struct config, member)
@@ -159,8 +158,7 @@ static const struct option options[] = {
 };
 #define NOPTIONS (sizeof(options) / sizeof(options[0]))
 
-/* ---- rows -----------------------------------------------------------------------------------------------
- */
+/* ---- rows ---------------------------------------------------------------------------------------- */
 
 const struct option *options_of(enum section s, size_t *n)
 {
@@ -302,8 +300,7 @@ size_t config_fixed_changes(const struct config *a, const struct config *b, char
 	return changes;
 }
 
-/* ---- the table as text ----------------------------------------------------------------------------------
- */
+/* ---- the table as text --------------------------------------------------------------------------- */
 
 static const char *default_text(const struct option *o)
 {

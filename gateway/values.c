@@ -90,7 +90,7 @@ static int to_number(const char *s, const struct value_type *t, const struct val
 	return 0;
 }
 
-/* ---- numbers and words ------------------------------------------------------------------------------- */
+/* ---- numbers and words --------------------------------------------------------------------------- */
 
 static int parse_u32(void *field, const char *s, const struct value_type *t, const struct value_range *r,
 	const struct complaint *c)
@@ -101,7 +101,7 @@ static int parse_u32(void *field, const char *s, const struct value_type *t, con
 static int parse_u8(void *field, const char *s, const struct value_type *t, const struct value_range *r,
 	const struct complaint *c)
 {
-	uint32_t v;
+	uint32_t v = 0;
 	int err = to_number(s, t, r, c, &v);
 
 	if (!err)
@@ -125,7 +125,7 @@ static int parse_bool(void *field, const char *s, const struct value_type *t, co
 static int parse_bit(void *field, const char *s, const struct value_type *t, const struct value_range *r,
 	const struct complaint *c)
 {
-	uint32_t v;
+	uint32_t v = 0;
 	int err = to_number(s, t, r, c, &v);
 
 	if (err)
@@ -141,7 +141,7 @@ static int parse_nat(void *field, const char *s, const struct value_type *t, con
 {
 	char first[ADDR_STRLEN];
 	struct addr a;
-	uint32_t v;
+	uint32_t v = 0;
 	int err;
 
 	snprintf(first, sizeof(first), "%.*s", (int)strcspn(s, "-/"), s);
@@ -159,7 +159,7 @@ static int parse_nat(void *field, const char *s, const struct value_type *t, con
 static int parse_tunnel_type(void *field, const char *s, const struct value_type *t,
 	const struct value_range *r, const struct complaint *c)
 {
-	uint32_t v;
+	uint32_t v = 0;
 	int err;
 
 	if (strcmp(s, "ipsec") == 0 || strcmp(s, "interconnect") == 0)
@@ -217,8 +217,7 @@ static bool eq_gre_key(const void *a, const void *b)
 	return x->gre_has_key == y->gre_has_key && (!x->gre_has_key || x->gre_key == y->gre_key);
 }
 
-/* ---- texts ----------------------------------------------------------------------------------------------
- */
+/* ---- texts --------------------------------------------------------------------------------------- */
 
 static_assert(VALUE_NAME_MAX == FS_NAME_MAX, "the flow table keeps names of tunnels and sites");
 
@@ -275,8 +274,7 @@ static void free_text(void *field)
 	free(*(char **)field);
 }
 
-/* ---- the types ------------------------------------------------------------------------------------------
- */
+/* ---- the types ----------------------------------------------------------------------------------- */
 
 const struct value_type value_bool = {.what = "yes or no", .parse = parse_bool, .eq = eq_bool};
 const struct value_type value_u8 = {.what = "a number", .bounded = true, .parse = parse_u8, .eq = eq_u8};

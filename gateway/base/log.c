@@ -158,6 +158,17 @@ void log_msg(struct log *l, enum log_level level, const char *kind, const char *
 	emit(l, level, kind, name, text);
 }
 
+void log_lines(struct log *l, enum log_level level, const char *kind, const char *name, const char *text)
+{
+	size_t n;
+
+	for (; *text; text += n + (text[n] == '\n')) {
+		n = strcspn(text, "\n");
+		if (n)
+			log_msg(l, level, kind, name, "%.*s", (int)n, text);
+	}
+}
+
 bool log_limit_ok(struct log_limit *lim, uint64_t now_ms)
 {
 	uint64_t earned;

@@ -27,6 +27,9 @@ bool log_wants(const struct log *l, enum log_level level);
 void log_msg(struct log *l, enum log_level level, const char *kind, const char *name, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 
+/* The same of each line of a text that is not empty: a list of errors is not cut to the length of one record. */
+void log_lines(struct log *l, enum log_level level, const char *kind, const char *name, const char *text);
+
 /* A token bucket for records on the packet path: burst of 10, then one a second; when records were held
  * back, the next one says how many. now_ms is the loop's clock. */
 struct log_limit {
