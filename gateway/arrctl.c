@@ -46,23 +46,23 @@ static const struct command {
 
 static const struct option_row {
 	const char *name;
-	int letter;        /* of global options; 0: an argument of the command */
 	const char *value; /* what it is called in help; NULL: it has none */
+	int letter;        /* of global options; 0: an argument of the command */
 	unsigned commands; /* that take it; 0: all */
 	const char *help;
 } options[] = {
-	{"socket", 's', "PATH", 0, "the daemon's control socket (" SOCKET_DEFAULT ")"},
-	{"json", 'j', NULL, 0, "print JSON: an object, or for listings an array"},
-	{"help", 'h', NULL, 0, "print this, or of a command its own help"},
-	{"version", 'V', NULL, 0, "print the version"},
-	{"site", 0, "SITE", FLOWS | FLUSH, "only flows of this site"},
-	{"tunnel", 0, "TUNNEL", FLOWS | FLUSH, "only flows of this tunnel"},
-	{"src", 0, "ADDRESS[/LEN]", FLOWS, "only flows that began there"},
-	{"dst", 0, "ADDRESS[/LEN]", FLOWS, "only flows that go there"},
-	{"proto", 0, "PROTOCOL", FLOWS, "only this protocol: tcp, udp, icmp, icmpv6, … or a number"},
-	{"state", 0, "STATE", FLOWS, "only this state; quarantine shows what is listed by no other"},
-	{"limit", 0, "N", FLOWS, "at most N rows, 0: all (100, with --json: all)"},
-	{"all", 0, NULL, FLUSH, "all flows"},
+	{"socket", "PATH", 's', 0, "the daemon's control socket (" SOCKET_DEFAULT ")"},
+	{"json", NULL, 'j', 0, "print JSON: an object, or for listings an array"},
+	{"help", NULL, 'h', 0, "print this, or of a command its own help"},
+	{"version", NULL, 'V', 0, "print the version"},
+	{"site", "SITE", 0, FLOWS | FLUSH, "only flows of this site"},
+	{"tunnel", "TUNNEL", 0, FLOWS | FLUSH, "only flows of this tunnel"},
+	{"src", "ADDRESS[/LEN]", 0, FLOWS, "only flows that began there"},
+	{"dst", "ADDRESS[/LEN]", 0, FLOWS, "only flows that go there"},
+	{"proto", "PROTOCOL", 0, FLOWS, "only this protocol: tcp, udp, icmp, icmpv6, … or a number"},
+	{"state", "STATE", 0, FLOWS, "only this state; quarantine shows what is listed by no other"},
+	{"limit", "N", 0, FLOWS, "at most N rows, 0: all (100, with --json: all)"},
+	{"all", NULL, 0, FLUSH, "all flows"},
 };
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
 #define NOPTIONS  (sizeof(options) / sizeof(options[0]))
@@ -218,10 +218,8 @@ static int draw_page(const struct command *c, struct view *v, const struct answe
 	/* There is an octet before and one behind the rows: the brackets. */
 	json_t *rows = json_loadb(a->rows - 1, a->rows_len + 2, 0, NULL);
 
-	if (!rows) {
-		fprintf(stderr, "arrctl: the daemon's answer is not understood\n");
-		return EX_PROTOCOL;
-	}
+	if (!rows)
+		return conn_not_understood();
 	c->rows(v, rows);
 	json_decref(rows);
 	return EX_OK;
@@ -230,32 +228,29 @@ static int draw_page(const struct command *c, struct view *v, const struct answe
 static int list(const struct call *call, struct conn *conn, struct view *v)
 {
 	struct answer a;
-	bool first = true;
+	bool any = false;
 	int status;
 
 	do {
 		status = conn_answer(conn, &a);
-		if (status == EX_OK && a.result) {
-			json_decref(a.result);
-			status = EX_PROTOCOL;
-		}
 		if (status)
 			return status;
+		if (a.result) {
+			json_decref(a.result);
+			return conn_not_understood();
+		}
 		if (!call->json) {
 			status = draw_page(call->command, v, &a);
 			if (status)
 				return status;
-			continue;
+		} else if (a.rows_len) {
+			fputs(any ? ",\n" : "[", stdout);
+			fwrite(a.rows, 1, a.rows_len, stdout);
+			any = true;
 		}
-		if (first)
-			fputc('[', stdout);
-		else if (a.rows_len)
-			fputs(",\n", stdout);
-		fwrite(a.rows, 1, a.rows_len, stdout);
-		first = false;
 	} while (a.more);
 	if (call->json)
-		fputs("]\n", stdout);
+		fputs(any ? "]\n" : "[]\n", stdout);
 	else if (a.matched > v->listed)
 		printf("… and %" PRIu64 " more, by --limit 0\n", a.matched - v->listed);
 	return EX_OK;
@@ -269,7 +264,7 @@ static int show(const struct call *call, struct conn *conn, struct view *v)
 	if (status)
 		return status;
 	if (!a.result)
-		return EX_PROTOCOL;
+		return conn_not_understood();
 	if (call->json) {
 		json_dumpf(a.result, stdout, JSON_INDENT(2));
 		fputc('\n', stdout);

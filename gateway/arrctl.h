@@ -32,6 +32,9 @@ struct answer {
 };
 int conn_answer(struct conn *c, struct answer *a);
 
+/* Says that an answer makes no sense, returns EX_PROTOCOL. */
+int conn_not_understood(void);
+
 /* ---- tables (arrctl_table.c) ----------------------------------------------------------------------------
  */
 

@@ -81,7 +81,7 @@ static int failed(const json_t *error)
 	return EX_SOFTWARE;
 }
 
-static int not_understood(void)
+int conn_not_understood(void)
 {
 	fprintf(stderr, "arrctl: the daemon's answer is not understood\n");
 	return EX_PROTOCOL;
@@ -222,7 +222,7 @@ int conn_answer(struct conn *c, struct answer *a)
 	if (error)
 		status = failed(error);
 	else if (!a->result)
-		status = not_understood();
+		status = conn_not_understood();
 	json_decref(msg);
 	return status;
 }

@@ -59,10 +59,13 @@ static void settle(struct table *t)
 {
 	for (unsigned i = 0; i < t->n; i++)
 		t->width[i] = (int)strlen(t->columns[i].title);
-	for (size_t i = 0; i < t->ncells; i++) {
+	for (size_t i = 0, col = 0; i < t->ncells; i++) {
 		int len = (int)strlen(t->cells[i].text);
-		if (len > t->width[i % t->n])
-			t->width[i % t->n] = len;
+
+		if (len > t->width[col])
+			t->width[col] = len;
+		if (++col == t->n)
+			col = 0;
 	}
 }
 
@@ -72,7 +75,7 @@ static void print(const struct table *t, unsigned col, const char *text, enum co
 	bool paint = t->colours && colour != PLAIN, last = col + 1 == t->n;
 	int pad = t->width[col] - (int)strlen(text);
 
-	pad = pad > 0 ? pad : 0;
+	pad = pad > 0 && !(last && !*text) ? pad : 0;
 	if (t->columns[col].right)
 		printf("%*s", pad, "");
 	printf("%s%s%s", paint ? codes[colour] : "", text, paint ? "\033[0m" : "");
@@ -90,9 +93,11 @@ void table_print(struct table *t)
 		for (unsigned i = 0; i < t->n; i++)
 			print(t, i, t->columns[i].title, PLAIN);
 	}
-	for (size_t i = 0; i < t->ncells; i++) {
-		print(t, (unsigned)(i % t->n), t->cells[i].text, t->cells[i].colour);
+	for (unsigned i = 0, col = 0; i < t->ncells; i++) {
+		print(t, col, t->cells[i].text, t->cells[i].colour);
 		free(t->cells[i].text);
+		if (++col == t->n)
+			col = 0;
 	}
 	t->ncells = 0;
 }

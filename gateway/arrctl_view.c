@@ -82,7 +82,7 @@ void view_stats(struct view *v, const json_t *r)
 void view_reload(struct view *v, const json_t *r)
 {
 	(void)v;
-	printf("reloaded, %" PRIu64 " tunnels\n", number(r, "tunnels"));
+	printf("%sreloaded, %" PRIu64 " tunnels\n", text(r, "warnings"), number(r, "tunnels"));
 }
 
 void view_flush(struct view *v, const json_t *r)

@@ -19,6 +19,8 @@
  * Time is bounded: output that makes no progress for STALL_MS, and silence for IDLE_MS, end a connection, so
  * that dead clients cannot keep the places of others. Some places are for administrators alone.
  *
+ * The process ignores SIGPIPE: libuv writes to clients that went away without saying MSG_NOSIGNAL.
+ *
  * Access is decided once, from what the kernel says of the peer at connect(): SO_PEERCRED, SO_PEERGROUPS.
  */
 #include "gateway/control.h"
@@ -28,7 +30,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -523,8 +524,6 @@ int control_open(struct control **out, struct gateway *gw)
 	uv_idle_init(gw->loop, &ctl->turn);
 	ctl->handles = 3;
 	ctl->listener.data = ctl->sweep.data = ctl->turn.data = ctl;
-	/* libuv writes without MSG_NOSIGNAL: a client that went away must not end the process. */
-	signal(SIGPIPE, SIG_IGN);
 	listen_on(ctl);
 	uv_timer_start(&ctl->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
 	*out = ctl;
@@ -533,6 +532,7 @@ fail_bound:
 	unlink_socket(ctl);
 	close(ctl->fd);
 fail:
+	log_error(gw->log, "control", NULL, "%s: %s", conf->control_socket, strerror(-err));
 	free(ctl);
 	return err;
 }

@@ -195,6 +195,8 @@ static void run_reload(struct control_request *r, const json_t *args, struct jso
 		result_begin(r, w);
 		jw_u64(w, "tunnels", tunnels_count(r->gw->tunnels));
 		jw_u64(w, "reloads", r->gw->reloads);
+		if (r->gw->conf->warnings)
+			jw_text(w, "warnings", r->gw->conf->warnings, ERRORS_MAX);
 		result_end(w);
 	}
 	free(errors);
@@ -292,7 +294,7 @@ static void handle(struct control_request *r, json_t *req, struct jsonw *w)
 	json_t *args = json_object_get(req, "args");
 	const struct command *cmd;
 
-	if (id && json_is_integer(id) && json_integer_value(id) >= 0) {
+	if (json_is_integer(id) && json_integer_value(id) >= 0) {
 		r->has_id = true;
 		r->id = json_integer_value(id);
 	} else if (id) {

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <uv.h>
 
+_Static_assert(CONTROL_PAGE_MAX + CONTROL_ROW_MAX < CONTROL_OUT_MAX, "the last row of a page fits");
+
 #define SCAN 64 /* records that are looked at between two looks at the clock */
 
 /* ---- tunnels ---------------------------------------------------------------------------------------- */
@@ -81,7 +83,7 @@ static bool tunnel_rows(struct control_request *r, struct jsonw *w, uint64_t dea
 		put_tunnel(r->gw, t, now, w);
 		q->matched++;
 		snprintf(q->last, sizeof(q->last), "%s", t->conf->name);
-		if (jw_room(w) < CONTROL_ROW_MAX || uv_hrtime() >= deadline_ns)
+		if (w->len >= CONTROL_PAGE_MAX || uv_hrtime() >= deadline_ns)
 			return false;
 	}
 	return true;
@@ -208,7 +210,7 @@ static bool flow_rows(struct control_request *r, struct jsonw *w, uint64_t deadl
 			if (!q->limit || q->listed < q->limit) {
 				q->listed++;
 				put_flow(r->gw, &f, now, w);
-				if (jw_room(w) < CONTROL_ROW_MAX)
+				if (w->len >= CONTROL_PAGE_MAX)
 					return false;
 			}
 		}

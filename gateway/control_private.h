@@ -16,9 +16,10 @@
 
 #define CONTROL_PROTOCOL 1
 #define CONTROL_LINE_MAX (64u * 1024)  /* octets of a request, newline included */
-#define CONTROL_OUT_MAX  (128u * 1024) /* octets of an answer or a page */
+#define CONTROL_OUT_MAX  (128u * 1024) /* octets of an answer */
+#define CONTROL_PAGE_MAX (40u * 1024)  /* a page with this many has no further row: copying out costs, too */
 #define CONTROL_ROW_MAX  (8u * 1024)   /* no row is longer */
-#define CONTROL_PAGE_NS  150000u       /* that filling a page may take of the loop; sending it is not in it */
+#define CONTROL_PAGE_NS  100000u /* that filling a page may take of the loop; sending takes as long again */
 
 struct gateway;
 
