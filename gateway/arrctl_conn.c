@@ -185,9 +185,10 @@ static bool page(char *line, size_t len, struct answer *a)
 {
 	static const char head[] = "{\"id\":1,\"rows\":[";
 	size_t h = sizeof(head) - 1;
-	const json_t *more, *matched;
+	const json_t *more;
 	char *tail;
 	json_t *end;
+	bool ok;
 
 	if (len < h || memcmp(line, head, h) != 0)
 		return false;
@@ -199,11 +200,11 @@ static bool page(char *line, size_t len, struct answer *a)
 	tail[1] = '{'; /* was the comma: what is left is an object of its own */
 	end = json_loadb(tail + 1, (size_t)(line + len - tail) - 1, 0, NULL);
 	more = json_object_get(end, "more");
-	matched = json_object_get(end, "matched");
+	ok = json_is_boolean(more);
 	a->more = json_is_true(more);
-	a->matched = (uint64_t)json_integer_value(matched);
+	a->matched = (uint64_t)json_integer_value(json_object_get(end, "matched"));
 	json_decref(end);
-	return json_is_boolean(more);
+	return ok;
 }
 
 int conn_answer(struct conn *c, struct answer *a)

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* gateway_arrctl_test.c - arrctl as a whole, against the control socket of a toy gateway.
+ *
+ * arrctl runs in a child process, its main() under another name; the parent is the daemon.
+ */
+#include "gateway/control.h"
+#include "test/tools/toy_gateway.h"
+int arrctl_main(int argc, char **argv);
+#define main arrctl_main
+#include "gateway/arrctl.c" /* NOLINT(bugprone-suspicious-include) */
+#undef main
+#include "gateway/arrctl_conn.c"  /* NOLINT(bugprone-suspicious-include) */
+#include "gateway/arrctl_table.c" /* NOLINT(bugprone-suspicious-include) */
+#include "gateway/arrctl_view.c"  /* NOLINT(bugprone-suspicious-include) */
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#define NFLOWS 3000
+
+struct rig {
+	struct toy toy;
+	uv_loop_t uv;
+	char dir[32], sock[64], out[64], err[64];
+	char text[2][4 << 20]; /* what arrctl printed to stdout, stderr */
+};
+
+static int setup(void **state)
+{
+	struct rig *r = calloc(1, sizeof(*r));
+
+	if (!r || toy_open(&r->toy, 10000))
+		return -1;
+	strcpy(r->dir, "/tmp/arrd-arrctl-XXXXXX");
+	if (!mkdtemp(r->dir))
+		return -1;
+	snprintf(r->sock, sizeof(r->sock), "%s/sock", r->dir);
+	snprintf(r->out, sizeof(r->out), "%s/out", r->dir);
+	snprintf(r->err, sizeof(r->err), "%s/err", r->dir);
+	r->toy.conf.gateway.control_socket = r->sock;
+	uv_loop_init(&r->uv);
+	r->toy.gw.loop = &r->uv;
+	for (uint32_t n = 1; n <= NFLOWS / 2; n++) {
+		toy_flow(&r->toy, 0, IPPROTO_TCP, n);
+		toy_flow(&r->toy, 1, IPPROTO_TCP, n);
+	}
+	tunnels_at(r->toy.gw.tunnels, 1)->count.drops[DROP_DST_PRIVATE] = 12;
+	*state = r;
+	return control_open(&r->toy.gw.control, &r->toy.gw);
+}
+
+static int teardown(void **state)
+{
+	struct rig *r = *state;
+
+	control_close(r->toy.gw.control);
+	uv_run(&r->uv, UV_RUN_DEFAULT);
+	uv_loop_close(&r->uv);
+	toy_close(&r->toy);
+	unlink(r->out);
+	unlink(r->err);
+	rmdir(r->dir);
+	free(r);
+	return 0;
+}
+
+static void slurp(const char *path, char *buf, size_t max)
+{
+	FILE *f = fopen(path, "re");
+	size_t n;
+
+	assert_non_null(f);
+	n = fread(buf, 1, max - 1, f);
+	buf[n] = '\0';
+	fclose(f);
+}
+
+/* Runs arrctl with the words of line, and -s SOCKET before them if there is a daemon to be asked. Its exit status. */
+static int arrctl(struct rig *r, const char *line)
+{
+	char words[256], *argv[16] = {(char[]){"arrctl"}, (char[]){"-s"}, r->sock};
+	int argc = 3, status;
+	pid_t pid;
+
+	snprintf(words, sizeof(words), "%s", line);
+	for (char *w = strtok(words, " "); w && argc < 15; w = strtok(NULL, " "))
+		argv[argc++] = w;
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (!freopen(r->out, "we", stdout) || !freopen(r->err, "we", stderr))
+			_exit(99);
+		_exit(arrctl_main(argc, argv) | fflush(NULL));
+	}
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		uv_run(&r->uv, UV_RUN_NOWAIT);
+		usleep(50);
+	}
+	assert_true(WIFEXITED(status));
+	slurp(r->out, r->text[0], sizeof(r->text[0]));
+	slurp(r->err, r->text[1], sizeof(r->text[1]));
+	return WEXITSTATUS(status);
+}
+
+static void test_command_lines(void **state)
+{
+	/* words, exit status, in stdout, in stderr; "": nothing is there */
+	static const struct {
+		const char *line;
+		int want;
+		const char *out, *err;
+	} cases[] = {
+		{"status", EX_OK, "\nflows     3000 of at most 10000\n", ""},
+		{"status --json", EX_OK, "\"version\": \"" ARRD_VERSION "\"", ""},
+		{"--json status", EX_OK, "\"used\": 3000", ""},
+		{"tunnels", EX_OK,
+			"branch-b  branch-b     gre   up     198.51.100.1  203.0.113.1    -   1500", ""},
+		{"tunnels", EX_OK, "  12 dst_private\n", ""},
+		{"stats", EX_OK, "     12  dst_private  private destination", ""},
+		{"flows", EX_OK, "… and 2900 more, by --limit 0\n", ""},
+		{"flows --limit 5 --tunnel branch-b", EX_OK, "… and 1495 more", ""},
+		{"flows --limit 5 --src 10.9.9.9", EX_OK, "SEEN AS", ""},
+		{"flows --json --src 10.9.9.9", EX_OK, "[]\n", ""},
+		{"flush --all", EX_OK, "42 flows ended\n", ""},
+		{"flush --site branch-b --json", EX_OK, "\"flushed\": 42", ""},
+		{"reload", EX_OK, "reloaded, 3 tunnels\n", ""},
+		{"help", EX_OK, "  flows  ", ""},
+		{"flows --help", EX_OK, "--state STATE", ""},
+		{"help flush", EX_OK, "--all", ""},
+		{"--version", EX_OK, "arrctl " ARRD_VERSION "\n", ""},
+		/* wrong */
+		{"", EX_USAGE, "", "a command is missing"},
+		{"halt", EX_USAGE, "", "halt: there is no such command"},
+		{"status now", EX_USAGE, "", "now: one word too many"},
+		{"status --limit 1", EX_USAGE, "", "limit: not an option of this command"},
+		{"flush --all --src 10.0.0.1", EX_USAGE, "", "src: not an option of this command"},
+		{"flows --limit x", EX_USAGE, "", "--limit: must be a number"},
+		{"flows --limit -1", EX_USAGE, "", "--limit: must be a number"},
+		{"flows --limit", EX_USAGE, "", "requires an argument"},
+		{"flows --sit x", EX_USAGE, "", "no site has this name"}, /* getopt completes it */
+		{"flows --bogus", EX_USAGE, "", "unrecognized option"},
+		{"flows --proto x", EX_USAGE, "", "proto: must be"},
+		{"flush", EX_USAGE, "", "exactly one of"},
+		{"flush --tunnel x", EX_USAGE, "", "no tunnel has this name"},
+		{"-s /nonexistent/sock status", EX_UNAVAILABLE, "", "is arrd running?"},
+	};
+	struct rig *r = *state;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const char *const want[] = {cases[i].out, cases[i].err};
+		int status = arrctl(r, cases[i].line);
+
+		if (status != cases[i].want)
+			fail_msg("arrctl %s: exit status %d, not %d: %s", cases[i].line, status,
+				cases[i].want, r->text[1]);
+		for (unsigned f = 0; f < 2; f++)
+			if (*want[f] ? !strstr(r->text[f], want[f]) : *r->text[f])
+				fail_msg("arrctl %s: \"%s\" is not in: %.400s", cases[i].line, want[f],
+					r->text[f]);
+	}
+}
+
+static void test_reload_refused(void **state)
+{
+	struct rig *r = *state;
+
+	r->toy.reload_result = -EINVAL;
+	r->toy.reload_errors = "arrd.conf:3: one\narrd.conf:4: two\n";
+	assert_int_equal(arrctl(r, "reload"), EX_CONFIG);
+	assert_string_equal(r->text[1], "arrctl: refused:\narrd.conf:3: one\narrd.conf:4: two\n");
+	r->toy.reload_result = -ENOMEM;
+	r->toy.reload_errors = NULL;
+	assert_int_equal(arrctl(r, "reload"), EX_SOFTWARE);
+}
+
+/* The pages put together are one array of all the flows. */
+static void test_json_array(void **state)
+{
+	struct rig *r = *state;
+	json_t *all;
+
+	assert_int_equal(arrctl(r, "flows --json"), EX_OK);
+	all = json_loads(r->text[0], 0, NULL);
+	assert_int_equal(json_array_size(all), NFLOWS);
+	json_decref(all);
+	assert_int_equal(arrctl(r, "flows --json --limit 7"), EX_OK);
+	all = json_loads(r->text[0], 0, NULL);
+	assert_int_equal(json_array_size(all), 7);
+	json_decref(all);
+	assert_int_equal(arrctl(r, "tunnels --json"), EX_OK);
+	all = json_loads(r->text[0], 0, NULL);
+	assert_int_equal(json_array_size(all), TOY_TUNNELS);
+	json_decref(all);
+}
+
+static void test_table_of_all(void **state)
+{
+	struct rig *r = *state;
+	unsigned lines = 0;
+
+	assert_int_equal(arrctl(r, "flows --limit 0"), EX_OK);
+	for (const char *p = r->text[0]; (p = strchr(p, '\n')); p++)
+		lines++;
+	assert_int_equal(lines, 1 + NFLOWS);
+	assert_null(strchr(r->text[0], '\033')); /* no colours in a file */
+}
+
+static void test_human(void **state)
+{
+	static const struct {
+		uint64_t n;
+		const char *count, *octets, *seconds;
+	} cases[] = {
+		{0, "0", "0B", "0s"},
+		{59, "59", "59B", "59s"},
+		{60, "60", "60B", "1m00s"},
+		{999, "999", "999B", "16m39s"},
+		{1500, "1.5k", "1.5KiB", "25m00s"},
+		{3600, "3.6k", "3.5KiB", "1h00m"},
+		{99999, "100k", "98KiB", "1d03h"},
+		{UINT64_C(5) << 30, "5.4G", "5.0GiB", "62137d20h"},
+		{UINT64_MAX, "18E", "16EiB", "213503982334601d07h"},
+	};
+	char b[HUMAN_LEN];
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_string_equal(human_count(cases[i].n, b), cases[i].count);
+		assert_string_equal(human_octets(cases[i].n, b), cases[i].octets);
+		assert_string_equal(human_seconds(cases[i].n, b), cases[i].seconds);
+	}
+}
+
+/* Lines that no daemon of ours sends: each is refused, none is read beyond. */
+static void test_bad_pages(void **state)
+{
+	static const char *const bad[] = {"", "{\"id\":1,\"rows\":[", "{\"id\":1,\"rows\":[]",
+		"{\"id\":1,\"rows\":[]}", "{\"id\":1,\"rows\":[],", "{\"id\":1,\"rows\":[],\"more\":1}",
+		"{\"id\":2,\"rows\":[],\"more\":true}", "{\"id\":1,\"rows\":[],\"more\":true"};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		size_t len = strlen(bad[i]);
+		char *line = malloc(len + 1); /* no NUL: the sanitizer sees who reads on */
+		struct answer a;
+
+		memcpy(line, bad[i], len);
+		assert_false(page(line, len, &a));
+		free(line);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_command_lines, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reload_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_json_array, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_table_of_all, setup, teardown),
+		cmocka_unit_test(test_human),
+		cmocka_unit_test(test_bad_pages),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
