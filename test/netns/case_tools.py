@@ -7,7 +7,7 @@ from harness import case
 def kernel_gateway(c, sites):
     """A gateway made of the test CPE and kernel routes, which knows only one way to 10.0.1.0/24."""
     net = topo.Net.__new__(topo.Net)
-    net.case, net.outer, net.n, net.keys, net.mtu, net.branch_options = c, 4, sites, None, topo.IPV4_TUNNEL_MTU, ""
+    net.case, net.outer, net.n, net.keys, net.mtu, net.branch_options = c, 4, sites, None, topo.TUNNEL_MTU[4], ""
     net.inet, net.gw, net.wan, net.branches = c.ns("inet"), c.ns("gw"), c.ns("wan"), {}
     net.make_egress()
     net.make_underlay()

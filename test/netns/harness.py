@@ -100,6 +100,8 @@ def run_case(entry, options, directory, scale, limit):
     except BaseException as e:  # whatever it is, it is told, and the runner cleans up
         signal.alarm(0)
         traceback.print_exc()
+        sys.stderr.flush()
+        c.diagnose()
         return ["FAIL", str(e) if isinstance(e, lab.Failure) else f"{type(e).__name__}: {e}"]
 
 
@@ -111,8 +113,11 @@ def tell_failure(r, message):
         if name.startswith("arrd") and name.endswith(".err") and os.path.getsize(path):
             print(f"      -- {name}, the end:")
             with open(path, errors="replace") as f:
-                for line in f.read().splitlines()[-12:]:
+                for line in f.read().splitlines()[-6:]:
                     print("      " + line)
+    counted = [line for line in open(os.path.join(r.dir, "case.log"), errors="replace") if "-- drops: " in line]
+    for line in counted:
+        print("      " + line.strip())
     print(f"      everything of it: {r.dir}", flush=True)
 
 

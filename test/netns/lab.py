@@ -182,7 +182,7 @@ class Case:
     def __init__(self, name, build, directory, scale, verbose=False):
         self.name, self.build, self.dir, self.scale, self.verbose = name, os.path.abspath(build), directory, scale, verbose
         self.id = os.getpid()
-        self.finishers = []
+        self.finishers, self.witnesses = [], []
         self.env = dict(os.environ, LC_ALL="C.UTF-8", PATH="/usr/sbin:/usr/bin:/sbin:/bin",
                         ASAN_OPTIONS=f"log_path={directory}/sanitizer:exitcode=99:detect_stack_use_after_return=1",
                         UBSAN_OPTIONS=f"log_path={directory}/sanitizer:print_stacktrace=1",
@@ -258,6 +258,17 @@ class Case:
     def at_end(self, check):
         """check() runs when the case's own function is through, the last one first, while all still stands."""
         self.finishers.append(check)
+
+    def on_failure(self, tell):
+        """tell() returns a text about the state of things, for the log of a case that failed."""
+        self.witnesses.append(tell)
+
+    def diagnose(self):
+        for tell in self.witnesses:
+            try:
+                self.say("-- " + tell())
+            except Exception as e:  # the failure itself matters more than what cannot be told of it
+                self.say(f"-- {tell.__qualname__}: {e}")
 
     def finish(self):
         while self.finishers:

@@ -2,28 +2,32 @@
 """topo.py - the network that most cases use, and the gateway in it.
 
         br1: host 10.0.1.5 -- tun0 ~~ cpe ~~ 203.0.113.11 \\
-        br2: host 10.0.1.5 -- tun0 ~~ cpe ~~ 203.0.113.12 --- wan: br0 --- wan0 203.0.113.1 gw eth0 198.18.0.1 --- 198.18.0.10 inet
+        br2: host 10.0.1.5 -- tun0 ~~ cpe ~~ 203.0.113.12 --- wan: br0 --- wan0 203.0.113.1 gw eth0 198.18.0.1 --- inet: 198.51.100.10
         ...                                               /
 
 All branches have the same addresses. `wan` is the underlay: a bridge, which also holds the branches' outer
 addresses; the one process cpe there is the router of all of them. With outer IPv6 2001:db8:113::/64 stands for
-203.0.113.0/24; inside, IPv6 hosts are fd00:10:0:1::5, and the server is 2001:db8:18::10.
+203.0.113.0/24; inside, IPv6 hosts are fd00:10:0:1::5, and the server is 2001:db8:51::10. The server is not on the gateway's own link:
+networks that the gateway is connected to are closed to branches.
 """
+import glob
 import json
 import os
 import signal
 
 import lab
 
-SERVER, SERVER6 = "198.18.0.10", "2001:db8:18::10"
+SERVER, SERVER6 = "198.51.100.10", "2001:db8:51::10"
+ROUTER, ROUTER6 = "198.18.0.2", "2001:db8:18::2"
 GW_EGRESS, GW_EGRESS6 = "198.18.0.1", "2001:db8:18::1"
 GW_WAN, GW_WAN6 = "203.0.113.1", "2001:db8:113::1"
 HOST, HOST6 = "10.0.1.5", "fd00:10:0:1::5"
 IF_GW, IF_GW6 = "10.213.0.1", "fd00:213::1"
 TAGGED = 7000     # port of the tagserver, TCP and UDP
 SLOW = 7001       # of the one that answers at a limited rate
-IPV4_TUNNEL_MTU = 1476
-IPV6_TUNNEL_MTU = 1456
+TUNNEL_MTU = {4: 1476, 6: 1456}  # plain GRE; each of key, checksum and sequence number takes 4 octets more
+SYSCTLS = ("ipv4/ip_forward", "ipv4/conf/*/forwarding", "ipv4/conf/*/rp_filter", "ipv6/conf/*/forwarding",
+           "ipv6/conf/*/accept_ra", "netfilter/nf_conntrack_tcp_be_liberal", "netfilter/nf_conntrack_tcp_loose")
 
 
 class Gateway:
@@ -79,13 +83,18 @@ class Gateway:
         n = self.ns
         routes = "".join(n.ip(f"-{f} route show table all") for f in "46")
         rules = "".join(n.ip(f"-{f} rule show") for f in "46")
-        return {"nft": n.run("nft list ruleset").split("\n"), "rules": sorted(rules.split("\n")),
-                "routes": sorted(" ".join(r.split()) for r in routes.split("\n"))}
+        with n:
+            sysctls = [f"{path} = {open(path).read().strip()}" for name in SYSCTLS for path in glob.glob("/proc/sys/net/" + name)
+                       if "/arr" not in path]
+        return {"sysctls": sorted(sysctls), "nft": n.run("nft list ruleset").split("\n"), "rules": sorted(rules.split("\n")),
+                # What the kernel adds by itself, when an address is no longer tentative, is not arrd's.
+                "routes": sorted(" ".join(r.split()) for r in routes.split("\n") if "proto kernel" not in r or "arr" in r)}
 
     def start(self, wait=True):
         if self.before is None:
             self.before = self.traces()
             self.case.at_end(self.end)
+            self.case.on_failure(self.tell)
         self.process = self.ns.start([os.path.join(self.build, "arrd"), "-c", self.conf, "-f"], self.name)
         if wait:
             self.wait_ready()
@@ -123,6 +132,13 @@ class Gateway:
             left = [x for x in after[what] if x not in before]
             gone = [x for x in before if x not in after[what]]
             self.case.check(not left and not gone, f"arrd --cleanup: {what} left: {left}, gone: {gone}")
+
+    def tell(self):
+        """State for the log of a case that failed."""
+        if not self.process or not self.process.alive():
+            return f"{self.name} does not run"
+        return (f"drops: {self.name} {self.drops()}\n" + self.ctl("tunnels") + self.ctl("flows", "--limit", "40")
+                + self.ctl("stats") + self.ns.run("nft list ruleset") + self.ns.run("ip -s link"))
 
     # ---- looking and steering
 
@@ -163,7 +179,7 @@ class Net:
     def __init__(self, case, sites=2, outer=4, cpe=True, keys=None, nat="none", tunnel=None, egress=None, gateway=None,
                  flows=None, build=None, branch_options="", mtu=None, start=True):
         self.case, self.outer, self.n, self.keys = case, outer, sites, keys
-        self.mtu = mtu or (IPV4_TUNNEL_MTU if outer == 4 else IPV6_TUNNEL_MTU)
+        self.mtu = mtu or TUNNEL_MTU[outer] - 4 * sum([keys is not None, "csum" in branch_options, "seq" in branch_options])
         self.inet, self.gw, self.wan = case.ns("inet"), case.ns("gw"), case.ns("wan")
         self.branches = {}
         self.cpe = self.web_process = None
@@ -186,10 +202,11 @@ class Net:
     def make_egress(self):
         c = self.case
         c.veth(self.inet, "eth0", self.gw, "eth0")
-        self.inet.ip(f"addr add {SERVER}/24 dev eth0", f"addr add {SERVER6}/64 dev eth0 nodad", "link set eth0 up",
-                     f"route add default via {GW_EGRESS}", f"route add ::/0 via {GW_EGRESS6}")
+        self.inet.ip(f"addr add {SERVER}/32 dev lo", f"addr add {SERVER6}/128 dev lo nodad",
+                     f"addr add {ROUTER}/24 dev eth0", f"addr add {ROUTER6}/64 dev eth0 nodad", "link set eth0 up",
+                     f"route add default via {GW_EGRESS} src {SERVER}", f"route add ::/0 via {GW_EGRESS6} src {SERVER6}")
         self.gw.ip(f"addr add {GW_EGRESS}/24 dev eth0", f"addr add {GW_EGRESS6}/64 dev eth0 nodad", "link set eth0 up",
-                   f"route add default via {SERVER}", f"route add ::/0 via {SERVER6}")
+                   f"route add default via {ROUTER}", f"route add ::/0 via {ROUTER6}")
 
     def make_underlay(self):
         self.wan.ip("link add br0 type bridge", "link set br0 up")
@@ -199,10 +216,8 @@ class Net:
         self.wan.ip("addr add 203.0.113.2/24 dev br0", "addr add 2001:db8:113::2/64 dev br0 nodad")
         # The test CPE sends inner packets with complete checksums, but the outer device must not aggregate either.
         self.wan.no_offloads("gw")
-        if self.n > 1:
-            self.wan.ip(*[f"addr add {self.outer_addr(i, f)} dev br0" for i in range(1, self.n + 1) for f in (4, 6)])
-        else:
-            self.wan.ip(*[f"addr add {self.outer_addr(1, f)} dev br0" for f in (4, 6)], "link set br0 up")
+        addresses = {self.outer_addr(i, f) for i in range(1, self.n + 1) for f in (4, 6)}
+        self.wan.ip(*[f"addr add {a} dev br0" for a in sorted(addresses)])
 
     def outer_addr(self, i, family, length=True):
         if self.keys and len(set(self.keys)) > 1:
@@ -248,10 +263,11 @@ class Net:
     # ---- servers
 
     def tagserver(self, rate=None):
-        args = ["--tcp", TAGGED, "--udp", TAGGED]
-        self.tags = self.inet.tool("tagserver", *args).ready()
+        def args(port):
+            return [x for a in (SERVER, SERVER6) for x in ("--bind", a, "--tcp", port, "--udp", port)]
+        self.tags = self.inet.tool("tagserver", *args(TAGGED)).ready()
         if rate:
-            self.slow = self.inet.tool("tagserver", "--tcp", SLOW, "--rate", rate, name="slowserver").ready()
+            self.slow = self.inet.tool("tagserver", *args(SLOW), "--rate", rate, name="slowserver").ready()
 
     def web(self, files):
         """nginx, serving files: {name: content}."""

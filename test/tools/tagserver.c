@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* tagserver.c - answers each request with as many octets as it asks for, all of which carry the asker's tag.
  *
- *	tagserver --tcp PORT … --udp PORT … [--rate OCTETS_PER_SECOND_AND_CONNECTION]
+ *	tagserver --bind ADDR --tcp PORT … --udp PORT … [--bind ADDR …] [--rate OCTETS_PER_SECOND_AND_CONNECTION]
  *
- * Both families. A connection belongs to the tag of its first request: another tag on it means that two
+ * Each --bind holds for the ports that follow it. A connection belongs to the tag of its first request: another tag on it means that two
  *sites' packets were spliced, and is counted. Prints "ready", and at the end (SIGTERM) its counters as JSON.
  */
 #include "test/tools/tool.h"
@@ -54,20 +54,20 @@ static void watch(int fd, enum kind kind)
 		fail_errno("epoll_ctl");
 }
 
-static void listen_on(const char *port, int type)
+static void listen_on(const char *addr, const char *port, int type)
 {
-	int off = 0, on = 1, buf = 16 << 20;
-	struct sockaddr_in6 sa = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)number(port, 65535))};
-	int fd = socket(AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int on = 1, buf = 16 << 20;
+	struct sockaddr_storage sa;
+	socklen_t len = address(addr, (uint16_t)number(port, 65535), &sa);
+	int fd = socket(sa.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		fail_errno("socket");
-	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (type == SOCK_DGRAM)
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buf, sizeof(buf));
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
-		fail_errno("bind to port %s", port);
+	if (bind(fd, (struct sockaddr *)&sa, len) < 0)
+		fail_errno("bind to %s port %s", addr, port);
 	if (type == SOCK_STREAM && listen(fd, 16384) < 0)
 		fail_errno("listen");
 	watch(fd, type == SOCK_STREAM ? LISTENER : UDP);
@@ -220,18 +220,22 @@ static void refill(void)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"tcp", required_argument, NULL, 't'},
-		{"udp", required_argument, NULL, 'u'}, {"rate", required_argument, NULL, 'r'}, {0}};
+	static const struct option options[] = {{"bind", required_argument, NULL, 'b'},
+		{"tcp", required_argument, NULL, 't'}, {"udp", required_argument, NULL, 'u'},
+		{"rate", required_argument, NULL, 'r'}, {0}};
 	struct rlimit files = {FDS_MAX, FDS_MAX};
+	const char *addr = "0.0.0.0";
 	int opt;
 
 	setrlimit(RLIMIT_NOFILE, &files);
 	ep = epoll_create1(EPOLL_CLOEXEC);
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (opt == 't')
-			listen_on(optarg, SOCK_STREAM);
+		if (opt == 'b')
+			addr = optarg;
+		else if (opt == 't')
+			listen_on(addr, optarg, SOCK_STREAM);
 		else if (opt == 'u')
-			listen_on(optarg, SOCK_DGRAM);
+			listen_on(addr, optarg, SOCK_DGRAM);
 		else if (opt == 'r')
 			rate = number(optarg, 1ull << 40);
 		else

@@ -14,6 +14,7 @@
 #define TUNNELS_MAX 512
 #define PORTS_MAX   16
 #define NOTES_MAX   24
+#define NOTES_SAME  3 /* of one kind */
 #define NOTE_LEN    256
 
 struct key {
@@ -240,6 +241,11 @@ note(struct wire *w, const struct view *v, uint32_t tag, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
+	unsigned same = 0;
+	for (unsigned i = 0; i < w->nnotes; i++)
+		same += strstr(w->notes[i], what) != NULL;
+	if (same == NOTES_SAME)
+		return;
 	inet_ntop(AF_INET6, v->src, src, sizeof(src));
 	inet_ntop(AF_INET6, v->dst, dst, sizeof(dst));
 	snprintf(w->notes[w->nnotes++], NOTE_LEN, "site %" PRIu32 ": %s: %s %u > %s %u proto %u len %zu", tag,
