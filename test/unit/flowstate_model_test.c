@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* flowstate_model_test.c - the flow table against a naive one, over millions of random operations.
+ *
+ * The model is a list of records that is searched from end to end. Sites and egress use the same few addresses
+ * and ports throughout, so that nearly every flow collides with another one. What the table decides freely
+ * (which port or address a translation takes) the model does not predict: it checks that it was allowed to.
+ *
+ * ARRD_SEED repeats a run; it is printed when one fails.
+ */
+#include "test/unit/flowstate_help.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum { SITES = 3, REALMS = SITES + 1, EGRESS = SITES, WAYS = 2, SHARDS_MAX = 4, FLOWS = 150 };
+
+/* A name as it is bound now. uid: another one each time it is bound anew, which tells its realm. */
+struct mname {
+	unsigned uid;
+	fs_id id[SHARDS_MAX];
+};
+
+struct mrec {
+	bool used, quarantined, dead;
+	unsigned shard;
+	uint32_t flow;
+	struct tuple t[2];
+	unsigned realm[2], via[2]; /* uids */
+	enum fs_state state;
+	uint32_t seen;
+};
+
+struct model {
+	uint64_t random;
+	unsigned nshards;
+	struct world shard[SHARDS_MAX];
+	struct mname realm[REALMS], way[REALMS][WAYS];
+	unsigned uids;
+	uint32_t limit; /* of each site */
+	uint64_t now;
+	struct mrec rec[SHARDS_MAX * FLOWS];
+	unsigned begun, translated, refused, full, limited, taken_again;
+};
+
+static unsigned rnd(struct model *m, unsigned n)
+{
+	m->random ^= m->random << 13;
+	m->random ^= m->random >> 7;
+	m->random ^= m->random << 17;
+	return (unsigned)((m->random >> 20) % n);
+}
+
+static uint32_t units(const struct model *m)
+{
+	return (uint32_t)(m->now / UNIT_MS);
+}
+
+/* ---- names ---------------------------------------------------------------------------------------------- */
+
+static void bind_realm(struct model *m, unsigned r, unsigned s)
+{
+	struct flowstate *fs = m->shard[s].fs;
+	char name[16];
+	snprintf(name, sizeof(name), "realm%u", r);
+	m->realm[r].id[s] = fs_bind(fs, r == EGRESS ? FS_EGRESS : FS_SITE, name, FS_ID_NONE, 0);
+	for (unsigned k = 0; k < WAYS; k++) {
+		snprintf(name, sizeof(name), "way%u.%u", r, k);
+		m->way[r][k].id[s] =
+			r == EGRESS ? m->realm[r].id[s] : fs_bind(fs, FS_TUNNEL, name, m->realm[r].id[s], 7);
+		assert_int_not_equal(m->way[r][k].id[s], FS_ID_NONE);
+	}
+}
+
+static void new_uids(struct model *m, unsigned r)
+{
+	m->realm[r].uid = ++m->uids * REALMS + r;
+	for (unsigned k = 0; k < WAYS; k++)
+		m->way[r][k].uid = r == EGRESS ? m->realm[r].uid : ++m->uids * REALMS + r;
+}
+
+static unsigned realm_of_uid(const struct model *m, unsigned uid)
+{
+	for (unsigned r = 0; r < REALMS; r++) {
+		if (m->realm[r].uid == uid)
+			return r;
+	}
+	return REALMS;
+}
+
+/* ---- the list -------------------------------------------------------------------------------------------- */
+
+static struct mrec *holder(struct model *m, unsigned realm, const struct tuple *t, enum fs_dir *dir)
+{
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
+		struct mrec *r = &m->rec[i];
+		for (int d = r->quarantined ? FS_REPLY : FS_ORIG; r->used && d < 2; d++) {
+			if (r->realm[d] == realm && memcmp(&r->t[d], t, sizeof(*t)) == 0) {
+				*dir = (enum fs_dir)d;
+				return r;
+			}
+		}
+	}
+	return NULL;
+}
+
+static void model_end(struct model *m, struct mrec *r)
+{
+	r->quarantined = true;
+	r->dead = false;
+	r->state = FS_QUARANTINE;
+	r->seen = units(m);
+}
+
+static struct mrec *any_live(struct model *m)
+{
+	unsigned at = rnd(m, SHARDS_MAX * FLOWS);
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
+		struct mrec *r = &m->rec[(at + i) % (SHARDS_MAX * FLOWS)];
+		if (r->used && !r->quarantined && !r->dead)
+			return r;
+	}
+	return NULL;
+}
+
+/* Dead flows end when the table gets round to it: the model follows. A record that was taken again at once, by
+ * the flow taken, must have ended before. */
+static void follow_dead(struct model *m, unsigned shard, uint32_t taken)
+{
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
+		struct mrec *r = &m->rec[i];
+		if (!r->used || !r->dead)
+			continue;
+		enum fs_state now = head_of(m->shard[r->shard].fs, r->flow)->state;
+		if (now == FS_QUARANTINE || now == FS_FREE || (r->shard == shard && r->flow == taken))
+			model_end(m, r);
+	}
+}
+
+static unsigned count(const struct model *m, unsigned shard, unsigned site_uid, bool live_only)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
+		const struct mrec *r = &m->rec[i];
+		if (!r->used || r->shard != shard || (live_only && r->quarantined))
+			continue;
+		unsigned egress_first = r->realm[0] % REALMS == EGRESS;
+		n += !site_uid || r->realm[egress_first] == site_uid;
+	}
+	return n;
+}
+
+/* ---- random things ----------------------------------------------------------------------------------------- */
+
+static struct tuple any_tuple(struct model *m)
+{
+	static const uint8_t protos[] = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, 47};
+	struct tuple t = {.proto = protos[rnd(m, 4)]};
+	bool v6 = rnd(m, 3) == 0;
+	for (int k = 0; k < 2; k++) {
+		struct addr a = addr_from4(htonl(0x0a000001 + rnd(m, 3)));
+		if (v6) {
+			a = (struct addr){.b = {0x20, 1, 0xd, 0xb8}};
+			a.b[15] = (uint8_t)(1 + rnd(m, 3));
+		}
+		*(k ? &t.dst : &t.src) = a;
+	}
+	if (v6 && t.proto == IPPROTO_ICMP)
+		t.proto = IPPROTO_ICMPV6;
+	if (t.proto != 47)
+		t.sport = htons((uint16_t)(1 + rnd(m, 3)));
+	if (t.proto == IPPROTO_TCP || t.proto == IPPROTO_UDP)
+		t.dport = htons((uint16_t)(1 + rnd(m, 3)));
+	return t;
+}
+
+/* A tuple of a record, turned or not, or any: so that look-ups hit as often as they miss. */
+static struct tuple likely_tuple(struct model *m)
+{
+	const struct mrec *r = &m->rec[rnd(m, SHARDS_MAX * FLOWS)];
+	return r->used && rnd(m, 4) ? r->t[rnd(m, 2)] : any_tuple(m);
+}
+
+static unsigned shard_of_tuple(const struct model *m, const struct tuple *t)
+{
+	return fs_shard_of(m->shard[0].cfg.shard_key, (uint16_t)m->nshards, t);
+}
+
+/* ---- operations ---------------------------------------------------------------------------------------------- */
+
+static bool may_take(const struct mrec *r, unsigned other_realm)
+{
+	return !r || (r->quarantined && r->realm[FS_ORIG] == other_realm);
+}
+
+static void op_begin(struct model *m)
+{
+	unsigned a = rnd(m, REALMS), b = rnd(m, REALMS), ka = rnd(m, WAYS), kb = rnd(m, WAYS);
+	unsigned ua = m->realm[a].uid, ub = m->realm[b].uid;
+	struct tuple t = rnd(m, 3) ? any_tuple(m) : likely_tuple(m), natural = tuple_turned(&t);
+	unsigned s = shard_of_tuple(m, &t);
+	struct flowstate *fs = m->shard[s].fs;
+	struct fs_packet pk = packet(m->realm[a].id[s], m->way[a][ka].id[s], t, FLAG_SYN);
+	unsigned flags = rnd(m, 20) == 0 ? FS_BEGIN_READDRESS : 0;
+	struct fs_hit hit;
+	enum fs_dir dir, dir2;
+
+	struct mrec *old = holder(m, ua, &t, &dir);
+	bool own_answer = ua == ub && memcmp(&t, &natural, sizeof(t)) == 0;
+	unsigned records = count(m, s, 0, false);
+	unsigned site = a == EGRESS ? b : a;
+	bool limited = m->limit && site != EGRESS && count(m, s, m->realm[site].uid, true) >= m->limit;
+	enum drop d =
+		fs_begin(fs, &pk, m->realm[b].id[s], m->way[b][kb].id[s], a == EGRESS, flags, m->now, &hit);
+	if (old && old->dead) {
+		/* It was ended on sight; the limit had counted it. */
+		assert_int_equal(old->shard, s);
+		model_end(m, old);
+		limited = m->limit && site != EGRESS && count(m, s, m->realm[site].uid, true) >= m->limit;
+		if (dir == FS_ORIG)
+			old = NULL;
+	}
+	follow_dead(m, s, old && !old->quarantined ? FS_NONE : hit.flow);
+	if (old && !old->quarantined) {
+		assert_int_equal(d, DROP_NONE);
+		assert_int_equal(hit.flow, old->flow);
+		assert_int_equal(hit.dir, dir);
+		return;
+	}
+	assert_int_equal(hit.flow == FS_NONE, d != DROP_NONE);
+	if (!may_take(old, ub)) {
+		assert_int_equal(d, DROP_TUPLE_COLLISION);
+		m->refused++;
+		return;
+	}
+	if (limited) {
+		assert_int_equal(d, DROP_SITE_LIMIT);
+		m->limited++;
+		return;
+	}
+	struct mrec *old_reply = holder(m, ub, &natural, &dir2);
+	bool natural_free = !flags && !own_answer && may_take(old_reply, ua);
+	if (d == DROP_TUPLE_COLLISION) {
+		/* Only where there is little to choose from; never where there are ports. */
+		assert_false(natural_free);
+		assert_true(t.proto == 47 || t.dport);
+		assert_false(t.proto == IPPROTO_TCP || t.proto == IPPROTO_UDP);
+		m->refused++;
+		return;
+	}
+	if (d == DROP_FLOW_TABLE_FULL) {
+		assert_int_equal(records, FLOWS);
+		assert_null(old);
+		assert_true(!natural_free || !old_reply);
+		m->full++;
+		return;
+	}
+	assert_int_equal(d, DROP_NONE);
+	assert_int_equal(hit.dir, FS_ORIG);
+
+	struct fs_half h[2];
+	fs_half(fs, hit.flow, FS_ORIG, &h[0]);
+	fs_half(fs, hit.flow, FS_REPLY, &h[1]);
+	assert_tuple(h[0].t, t);
+	assert_int_equal(h[0].realm, m->realm[a].id[s]);
+	assert_int_equal(h[1].realm, m->realm[b].id[s]);
+	assert_int_equal(h[0].via, m->way[a][ka].id[s]);
+	assert_int_equal(h[1].via, m->way[b][kb].id[s]);
+	assert_true(addr_eq(&h[1].t.src, &t.dst));
+	assert_int_equal(h[1].t.sport, t.dport);
+	assert_int_equal(h[1].t.proto, t.proto);
+	assert_int_equal(shard_of_tuple(m, &h[1].t), s);
+	bool same = memcmp(&h[1].t, &natural, sizeof(natural)) == 0;
+	assert_int_equal(same, natural_free);
+	assert_int_equal(fs_translated(fs, hit.flow), !same);
+	old_reply = holder(m, ub, &h[1].t, &dir2);
+	assert_true(may_take(old_reply, ua));
+	/* Both made room; they may be the same record only if it held both tuples. */
+	if (old)
+		old->used = false;
+	if (old_reply)
+		old_reply->used = false;
+	m->taken_again += old_reply != NULL;
+	m->begun++;
+	m->translated += !same;
+
+	struct mrec *r = m->rec;
+	while (r->used)
+		r++;
+	*r = (struct mrec){.used = true,
+		.shard = s,
+		.flow = hit.flow,
+		.t = {h[0].t, h[1].t},
+		.realm = {ua, ub},
+		.via = {m->way[a][ka].uid, m->way[b][kb].uid},
+		.state = head_of(fs, hit.flow)->state,
+		.seen = units(m)};
+}
+
+static void op_find(struct model *m)
+{
+	struct fs_key keys[100];
+	struct fs_hit hits[100];
+	unsigned n = 1 + rnd(m, rnd(m, 10) ? 10 : 100), s = rnd(m, m->nshards), realm[100];
+	for (unsigned i = 0; i < n; i++) {
+		realm[i] = rnd(m, REALMS);
+		keys[i] = (struct fs_key){.t = likely_tuple(m), .realm = m->realm[realm[i]].id[s]};
+	}
+	fs_find(m->shard[s].fs, keys, n, hits);
+	for (unsigned i = 0; i < n; i++) {
+		enum fs_dir dir;
+		const struct mrec *r = holder(m, m->realm[realm[i]].uid, &keys[i].t, &dir);
+		if (!r || r->quarantined || r->dead || r->shard != s) {
+			assert_int_equal(hits[i].flow, FS_NONE);
+			continue;
+		}
+		assert_int_equal(hits[i].flow, r->flow);
+		assert_int_equal(hits[i].dir, dir);
+	}
+}
+
+static void op_pass(struct model *m)
+{
+	struct mrec *r = any_live(m);
+	if (!r)
+		return;
+	static const uint8_t flags[] = {
+		FLAG_SYN, FLAG_ACK, FLAG_SYN | FLAG_ACK, FLAG_FIN | FLAG_ACK, FLAG_RST, FLAG_ACK};
+	struct flowstate *fs = m->shard[r->shard].fs;
+	enum fs_dir dir = rnd(m, 2);
+	unsigned realm = realm_of_uid(m, r->realm[dir]), via_realm = rnd(m, 10) ? realm : rnd(m, REALMS);
+	unsigned packet_realm = rnd(m, 10) ? realm : rnd(m, REALMS), k = rnd(m, WAYS);
+	assert_in_range(realm, 0, REALMS - 1);
+	struct fs_packet pk = packet(m->realm[packet_realm].id[r->shard], m->way[via_realm][k].id[r->shard],
+		r->t[dir], flags[rnd(m, sizeof(flags))]);
+	enum drop d = fs_pass(fs, (struct fs_hit){.flow = r->flow, .dir = dir}, &pk, m->now);
+	if (packet_realm != realm || via_realm != realm) {
+		assert_int_equal(d, DROP_OTHER_SITE);
+		return;
+	}
+	assert_int_equal(d, DROP_NONE);
+	r->via[dir] = m->way[realm][k].uid;
+	r->seen = units(m);
+	r->state = head_of(fs, r->flow)->state;
+	struct fs_half h;
+	fs_half(fs, r->flow, dir, &h);
+	assert_int_equal(h.via, m->way[realm][k].id[r->shard]);
+}
+
+static void op_end(struct model *m)
+{
+	struct mrec *r = any_live(m);
+	if (!r)
+		return;
+	fs_end(m->shard[r->shard].fs, r->flow, m->now);
+	model_end(m, r);
+}
+
+static void op_tick(struct model *m)
+{
+	bool thorough = rnd(m, 2);
+	m->now += rnd(m, 5) ? rnd(m, 3000) : rnd(m, 200000);
+	for (unsigned s = 0; s < m->nshards; s++)
+		fs_tick(m->shard[s].fs, m->now, thorough ? 100000 : rnd(m, 10));
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
+		struct mrec *r = &m->rec[i];
+		if (!r->used)
+			continue;
+		const struct world *w = &m->shard[r->shard];
+		enum fs_state now = head_of(w->fs, r->flow)->state;
+		uint32_t due = r->seen + w->cfg.timeout_s[r->state] * UNITS_A_SECOND;
+		bool ended = now != r->state;
+		if (ended)
+			assert_true(due <= units(m) || r->dead);
+		else if (thorough)
+			assert_true(due + 2 * UNITS_A_SECOND > units(m) && !r->dead);
+		if (!ended)
+			continue;
+		assert_int_equal(now, r->quarantined ? FS_FREE : FS_QUARANTINE);
+		if (r->quarantined)
+			r->used = false;
+		else
+			model_end(m, r);
+	}
+}
+
+/* A tunnel, or a whole realm, goes, and comes back under its name. */
+static void op_unbind(struct model *m)
+{
+	unsigned r = rnd(m, REALMS), k = rnd(m, WAYS);
+	bool whole = r == EGRESS || rnd(m, 3) == 0;
+	for (unsigned s = 0; s < m->nshards; s++)
+		fs_unbind(m->shard[s].fs, whole ? m->realm[r].id[s] : m->way[r][k].id[s]);
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
+		struct mrec *c = &m->rec[i];
+		for (int d = 0; c->used && !c->quarantined && d < 2; d++)
+			c->dead |= whole ? c->realm[d] == m->realm[r].uid : c->via[d] == m->way[r][k].uid;
+	}
+	if (whole)
+		new_uids(m, r);
+	else
+		m->way[r][k].uid = ++m->uids * REALMS + r;
+	for (unsigned s = 0; s < m->nshards; s++) {
+		fs_id before = whole ? m->realm[r].id[s] : m->way[r][k].id[s];
+		bind_realm(m, r, s);
+		assert_int_not_equal(whole ? m->realm[r].id[s] : m->way[r][k].id[s], before);
+	}
+}
+
+static void op_reopen(struct model *m)
+{
+	unsigned s = rnd(m, m->nshards);
+	struct world *w = &m->shard[s];
+	if (!w->cfg.path)
+		return;
+	struct mname realm[REALMS], way[REALMS][WAYS];
+	memcpy(realm, m->realm, sizeof(realm));
+	memcpy(way, m->way, sizeof(way));
+	fs_close(w->fs);
+	w->now = m->now;
+	world_open(w);
+	assert_int_equal(w->rep.kind, FS_OPEN_ADOPTED);
+	assert_int_equal(w->rep.torn, 0);
+	assert_int_equal(w->rep.flows, count(m, s, 0, true));
+	for (unsigned r = 0; r < REALMS; r++)
+		bind_realm(m, r, s);
+	fs_unbind_rest(w->fs);
+	for (unsigned r = 0; r < REALMS; r++)
+		fs_set_site_limit(w->fs, m->realm[r].id[s], m->limit);
+	assert_memory_equal(realm, m->realm, sizeof(realm));
+	assert_memory_equal(way, m->way, sizeof(way));
+}
+
+static void verify(struct model *m)
+{
+	for (unsigned s = 0; s < m->nshards; s++) {
+		struct fs_stats st;
+		const char *wrong = fs_check(m->shard[s].fs);
+		if (wrong)
+			fail_msg("%s", wrong);
+		fs_get_stats(m->shard[s].fs, &st);
+		assert_int_equal(st.used, count(m, s, 0, true));
+		assert_int_equal(st.used + st.quarantined, count(m, s, 0, false));
+		for (unsigned r = 0; r < SITES; r++)
+			assert_int_equal(fs_site_flows(m->shard[s].fs, m->realm[r].id[s]),
+				count(m, s, m->realm[r].uid, true));
+	}
+	/* Over all shards no tuple is held twice, by whoever. */
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
+		struct mrec *r = &m->rec[i];
+		for (int d = r->quarantined ? FS_REPLY : FS_ORIG; r->used && d < 2; d++) {
+			enum fs_dir dir;
+			assert_ptr_equal(holder(m, r->realm[d], &r->t[d], &dir), r);
+			assert_int_equal(dir, d);
+		}
+	}
+}
+
+static void run(unsigned nshards, const char *path, unsigned operations)
+{
+	struct model *m = calloc(1, sizeof(*m));
+	char paths[SHARDS_MAX][64];
+	const char *seed = getenv("ARRD_SEED");
+	m->random = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 0x9e3779b97f4a7c15 + nshards;
+	print_message("ARRD_SEED=%#llx\n", (unsigned long long)m->random);
+	m->nshards = nshards;
+	m->now = 5000000;
+	for (unsigned s = 0; s < nshards; s++) {
+		struct world *w = &m->shard[s];
+		snprintf(paths[s], sizeof(paths[s]), "%s.%d.%u", path ? path : "", (int)getpid(), s);
+		w->cfg = config(path ? paths[s] : NULL, FLOWS);
+		w->cfg.pool4 = net("100.64.0.0/29");
+		w->cfg.nshards = (uint16_t)nshards;
+		w->cfg.shard = (uint16_t)s;
+		memcpy(w->cfg.shard_key, "shardshardshard", 16);
+		w->now = m->now;
+		world_open(w);
+		assert_int_equal(w->rep.kind, FS_OPEN_NEW);
+	}
+	for (unsigned r = 0; r < REALMS; r++) {
+		new_uids(m, r);
+		for (unsigned s = 0; s < nshards; s++)
+			bind_realm(m, r, s);
+	}
+	for (unsigned i = 0; i < operations; i++) {
+		unsigned what = rnd(m, 1000);
+		if (what < 400)
+			op_begin(m);
+		else if (what < 600)
+			op_find(m);
+		else if (what < 800)
+			op_pass(m);
+		else if (what < 900)
+			op_end(m);
+		else if (what < 994)
+			op_tick(m);
+		else if (what < 997)
+			op_unbind(m);
+		else
+			op_reopen(m);
+		if (i % 1000 == 0) {
+			m->limit = rnd(m, 3) ? 0 : 10 + rnd(m, 30);
+			verify(m);
+		}
+		/* After each unbind there are new ids, without the limit. */
+		if (i % 1000 == 0 || what >= 994) {
+			for (unsigned k = 0; k < SITES * nshards; k++)
+				fs_set_site_limit(m->shard[k % nshards].fs,
+					m->realm[k / nshards].id[k % nshards], m->limit);
+		}
+	}
+	verify(m);
+	print_message("begun %u, translated %u, taken again %u, refused %u, full %u, site limit %u\n",
+		m->begun, m->translated, m->taken_again, m->refused, m->full, m->limited);
+	assert_true(m->translated > m->begun / 20);
+	for (unsigned s = 0; s < nshards; s++) {
+		fs_close(m->shard[s].fs);
+		if (path)
+			unlink(paths[s]);
+	}
+	free(m);
+}
+
+#define ARENA "/dev/shm/arrd-flowstate-model"
+
+static void test_memory(void **state)
+{
+	(void)state;
+	run(1, NULL, ROUNDS(700000));
+}
+
+static void test_file(void **state)
+{
+	(void)state;
+	run(1, ARENA, ROUNDS(700000));
+}
+
+static void test_four_shards(void **state)
+{
+	(void)state;
+	run(4, ARENA "4", ROUNDS(700000));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_file),
+		cmocka_unit_test(test_four_shards),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
