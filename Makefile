@@ -210,7 +210,7 @@ install: all
 	install -D -m 644 etc/tmpfiles.conf $(D)/lib/tmpfiles.d/arrd.conf
 	install -D -m 644 etc/bash-completion $(D)/share/bash-completion/completions/arrctl
 	install -D -m 644 -t $(D)/share/doc/arrd README.md CHANGELOG.md LICENSE doc/architecture.md doc/control-protocol.md
-	[ -e $(E)/arrd/arrd.conf ] || install -m 640 etc/arrd.conf $(E)/arrd/arrd.conf
+	[ -e $(E)/arrd/arrd.conf ] || install -m 644 etc/arrd.conf $(E)/arrd/arrd.conf
 	install -D -m 644 -t $(D)/share/doc/arrd/tunnels.d $(wildcard etc/tunnels.d/*)
 
 # Leaves what somebody may have written: /etc/arrd.
