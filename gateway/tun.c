@@ -27,6 +27,10 @@
 #define TUN_F_USO6 0x40
 #endif
 
+/* Packets that the device holds while we are at other work. The kernel's 500 are less than one burst of answers to
+ * a few thousand connections, and what does not fit is lost without a trace. */
+#define QUEUE_LEN 10000
+
 #define BUF_HEADROOM 64 /* for a header that is pushed before the packet */
 #define BUF_LEN      (BUF_HEADROOM + VNET_HDR_LEN + PKT_MAX + 1)
 
@@ -164,6 +168,10 @@ int tun_open(struct tun **out, const char *name, uint32_t mtu, const struct vnet
 		snprintf(err, errlen, "%s: cannot set the MTU to %u: %s", t->name, mtu, strerror(-r));
 		goto fail;
 	}
+	ifr = (struct ifreq){.ifr_qlen = QUEUE_LEN};
+	r = ifreq_ioctl(t->name, SIOCSIFTXQLEN, &ifr);
+	if (r < 0)
+		log_warning(log, "tun", t->name, "the queue stays short: %s", strerror(-r));
 	t->buf = mmap(NULL, (size_t)TUN_BATCH * BUF_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		-1, 0);
 	if (t->buf == MAP_FAILED) {
