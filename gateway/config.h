@@ -121,6 +121,9 @@ void config_free(struct config *c);
 /* Whether two tunnels are the same in every option: an unchanged tunnel does not notice a reload. */
 bool conf_tunnel_eq(const struct conf_tunnel *a, const struct conf_tunnel *b);
 
+/* Octets that a tunnel puts before each inner packet: outer IP header and GRE header. */
+uint32_t conf_tunnel_overhead(const struct conf_tunnel *t);
+
 /* Names of the options that differ between the two and cannot be changed by a reload, comma-separated, into
  * buf; returns how many there are. */
 size_t config_fixed_changes(const struct config *a, const struct config *b, char *buf, size_t len);

@@ -5,6 +5,7 @@
  * thousand tunnels load in a moment. A value that was refused is left at "none" and not complained of again.
  */
 #include "gateway/config_private.h"
+#include "gre/gre.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -68,11 +69,12 @@ static void check_machine(struct loader *l)
 			"without checksum offload the TUN has no segmentation offload either");
 }
 
-static uint32_t outer_headers(const struct conf_tunnel *t)
+uint32_t conf_tunnel_overhead(const struct conf_tunnel *t)
 {
-	uint32_t ip = addr_is4(&t->local) ? 20 : 40;
+	const struct gre_hdr h = {
+		.has_csum = t->gre_checksum, .has_key = t->gre_has_key, .has_seq = t->gre_sequence};
 
-	return ip + 4 + (t->gre_has_key ? 4 : 0) + (t->gre_checksum ? 4 : 0) + (t->gre_sequence ? 4 : 0);
+	return gre_hdr_len(&h) + (addr_is4(&t->local) ? 20 : 40);
 }
 
 static bool has_ipv6(const struct prefix_list *list)
@@ -88,10 +90,10 @@ static void check_mtu(struct loader *l, struct item *it)
 	struct conf_tunnel *t = tunnel_of(it);
 
 	if (t->mtu == MTU_AUTO)
-		t->mtu = PATH_MTU - outer_headers(t);
+		t->mtu = PATH_MTU - conf_tunnel_overhead(t);
 	if (t->mtu < 1280 && (!addr_is_none(&t->interface_address[1].a) || has_ipv6(&t->routes)))
-		config_error(l, it, "mtu",
-			"\"%u\" is too small for the IPv6 addresses of this tunnel; expected 1280 or more",
+		config_warning(l, it, "mtu",
+			"%u is too small for IPv6, whose packets of up to 1280 octets are sent all the same",
 			t->mtu);
 	if (t->mss != MSS_AUTO && t->mss != MSS_OFF && t->mss > t->mtu - 40)
 		config_warning(

@@ -272,12 +272,6 @@ static void comparisons(void **state)
 			"in both"},
 		{A RELIES "routes = ::/0\n" B RELIES "routes = ::/0\n",
 			"x.conf:12: [tunnel b] routes: ::/0 is also ..."},
-		/* an MTU that is too small for IPv6 */
-		{A "mtu = 1279\nroutes = fd00::/64\n",
-			"x.conf:5: [tunnel a] mtu: \"1279\" is too small for the IPv6 "
-			"addresses of this tunnel; expected 1280 or more"},
-		{A "mtu = 1279\ninterface_address = fd00::1/64\n",
-			"x.conf:5: [tunnel a] mtu: \"1279\" is too small ..."},
 	};
 
 	(void)state;

@@ -155,6 +155,13 @@ static void allowed(void **state)
 		{A RELIES "site = s\nroutes = 10.0.0.0/8\n" B "site = s\nroutes = 10.0.0.0/8\n", NULL},
 		{A RELIES "routes = 10.0.0.0/8\n" B RELIES "routes = 10.1.0.0/16\n", NULL},
 		{A RELIES "routes = 0.0.0.0/0\n" B RELIES "routes = ::/0\n", NULL},
+		{A "mtu = 1279\nroutes = fd00::/64\n",
+			"x.conf:5: [tunnel a] mtu: 1279 is too small for IPv6, whose packets "
+			"of up to 1280 octets are sent all the same\n"},
+		{A "interface_address = fd00::1/64\nmtu = 1279\n",
+			"x.conf:6: [tunnel a] mtu: 1279 is too small for IPv6, "
+			"whose packets of up to 1280 octets are sent all the same\n"},
+		{A "mtu = 1280\nroutes = fd00::/64\n", NULL},
 		{A "mtu = 1279\nroutes = 10.0.0.0/8\ninterface_address = 10.0.0.1/31\n", NULL},
 		{A RELIES, "x.conf:5: [tunnel a] automatic_return_routing: replies follow routes, and this "
 			   "tunnel has none: "
