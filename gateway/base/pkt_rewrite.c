@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* pkt_rewrite.c - changes header fields of a parsed packet, or of the packet that an ICMP error quotes, and
- * carries the change into every checksum that covers it (RFC 1624), never by summing anew: damage stays
- * visible.
+/* pkt_rewrite.c - changes header fields of a parsed packet, or of the packet that an ICMP error quotes.
+ *
+ * The change is carried into every checksum that covers it (RFC 1624), never by summing anew: damage stays visible. The
+ * one sum that updating gets wrong is that of octets that are all zero, 0 instead of ffff in ones' complement: of all
+ * that is rewritten here only an ICMP echo reply with id 0, sequence number 0 and nothing or zeros behind can be that.
  */
 #include "gateway/base/be.h"
 #include "gateway/base/csum.h"
