@@ -1,526 +1,314 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the kernel around the TUN does: rules, marks, routes, conntrack. The topology of all is egress.py's."""
-import egress
-from egress import HOST, HOST6, SERVER, SERVER6, is_icmp
+"""What leaves by the egress, what never may, and the gateway's own networks."""
+import errno
+import socket
+
+import packets
+import topo
+from case_home import all_home, ask_everything
 from harness import case
-from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
-from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
+
+LAN_GW, LAN_GW6 = "10.0.1.1", "fd00:10:0:1::1"
 
 
-def talk_all(net, sport=40000):
-    """Ping, UDP and TCP of both families come back to the TUN."""
-    for v in (4, 6):
-        host, server = (HOST, SERVER) if v == 4 else (HOST6, SERVER6)
-        r = net.probe.ask(egress.ping(v, sport & 0xfff), is_icmp)
-        net.c.check(r is not None and r.src == server and r.dst == host, f"IPv{v} ping: {r and r.summary()}")
-        r = net.probe.ask(egress.udp(v, sport), lambda p: UDP in p)
-        net.c.check(r is not None and bytes(r[UDP].payload) == b"datagram", f"IPv{v} UDP: {r and r.summary()}")
-        egress.Tcp(net, v, sport).echo(b"hello")
+def own_lan(net):
+    """A network of the gateway's own that equals the branches': a host with their very address is in it."""
+    lan = net.case.ns("lan")
+    net.case.veth(lan, "eth0", net.gw, "lan0")
+    lan.ip(f"addr add {topo.HOST}/24 dev eth0", f"addr add {topo.HOST6}/64 dev eth0 nodad", "link set eth0 up",
+           f"route add default via {LAN_GW}", f"route add ::/0 via {LAN_GW6}")
+    net.gw.ip(f"addr add {LAN_GW}/24 dev lan0", f"addr add {LAN_GW6}/64 dev lan0 nodad", "link set lan0 up")
+    return lan
 
 
-def sources(packets):
-    return {p.src for p in packets}
+def connect_error(c, ns, family, address, port):
+    """The errno of a TCP connection attempt; 0 when it is established."""
+    s = ns.socket(family, socket.SOCK_STREAM)
+    try:
+        s.connect((address, port))
+        return 0
+    except OSError as e:
+        return e.errno if not isinstance(e, TimeoutError) else errno.ETIMEDOUT
+    finally:
+        s.close()
 
 
-@case(needs=("nft", "conntrack"))
-def masquerade(c):
+def udp_error(c, ns, family, address, port):
+    """The errno that an ICMP error brings to a connected UDP socket."""
+    s = ns.socket(family, socket.SOCK_DGRAM)
+    try:
+        s.connect((address, port))
+        s.send(b"nobody there?")
+        s.recv(100)
+        return 0
+    except OSError as e:
+        return e.errno if not isinstance(e, TimeoutError) else errno.ETIMEDOUT
+    finally:
+        s.close()
+
+
+def tcp_echo_once(server, client):
+    """Both are connected sockets: a few octets each way."""
+    client.sendall(b"from the branch")
+    got = server.recv(100)
+    server.sendall(got.upper())
+    return client.recv(100)
+
+
+def equals_own_lan(c, nat):
+    net = topo.Net(c, nat=nat, start=False)
+    lan = own_lan(net)
+    net.gw.ip("route add unreachable 198.51.100.99/32", "route add unreachable 2001:db8:51::99/128")
+    net.gateway.start()
+    net.tagserver()
+    net.gw.run(f"ping -c 1 -W 2 {topo.HOST}")  # the gateway reaches its LAN
+    net.gw.run(f"ping -c 1 -W 2 {topo.HOST6}")
+    ear = packets.Ear(lan, "eth0", lambda s: s.src not in (LAN_GW, LAN_GW6) and not s.src.startswith("fe80"))
+    net.wirewatch(private="10.0.0.0/8" if nat != "none" else None)
+    ask_everything(c, net)
+    ask_everything(c, net, server=topo.SERVER6)
+    # A branch gets resets and ICMP errors that concern it: from afar, and from the gateway's own kernel.
+    for br in net.branches.values():
+        for family, server, afar in ((socket.AF_INET, topo.SERVER, "198.51.100.99"),
+                                     (socket.AF_INET6, topo.SERVER6, "2001:db8:51::99")):
+            c.equal(connect_error(c, br, family, server, 9), errno.ECONNREFUSED, f"{br.short}: reset from {server}")
+            c.equal(udp_error(c, br, family, server, 9), errno.ECONNREFUSED, f"{br.short}: port unreachable from {server}")
+            c.check(connect_error(c, br, family, afar, 9) in (errno.EHOSTUNREACH, errno.ENETUNREACH),
+                    f"{br.short}: no unreachable from the gateway's kernel for {afar}")
+    c.equal([str(s) for s in ear.listen()], [], "the LAN host with the branches' address got")
+    all_home(c, net, net.judged(), up=False)
+
+
+@case(limit=40)
+def branches_equal_own_lan_masqueraded(c):
     """
-        10.0.1.5 via arr0 -- gw -- eth0 --- server;  10.0.1.5 on eth1 is somebody else
+        br1: 10.0.1.5 \\       lan0 10.0.1.1/24 -- lan: 10.0.1.5, a host of the gateway's own network
+                       gw, masquerade ------------- inet
+        br2: 10.0.1.5 /
 
-    Ping, UDP, TCP, both families: answers come to the TUN, the host with the branch's address hears nothing.
+    Echo, TCP, UDP, resets, ICMP errors from afar and from the gateway's kernel all come home; the host of the
+    gateway's own network that has the branches' address hears none of it.
     """
-    net = egress.Net(c)
-    net.echo_server()
-    lan, out = egress.Sniffer(net.lan, "eth0"), egress.Sniffer(net.inet, "eth0")
-    talk_all(net)
-    c.equal(lan.packets(), [], "packets on the gateway's own network")
-    c.equal(sources(out.packets()), {SERVER, SERVER6, egress.GW, egress.GW6}, "sources on the egress")
+    equals_own_lan(c, "masquerade")
 
 
-@case(needs=("nft", "conntrack"))
-def routed(c):
+@case(limit=40)
+def branches_equal_own_lan_routed(c):
     """
-        10.0.1.5 via arr0 -- gw, nat = none -- eth0 --- server, which has a route back
+        br1: 10.0.1.5 \\       lan0 10.0.1.1/24 -- lan: 10.0.1.5, a host of the gateway's own network
+                       gw, nat = none ------------- inet
+        br2: 10.0.1.5 /
 
-    The same without NAT: the mark brings answers to the TUN although 10.0.1.5 is on eth1.
+    The same where the egress only routes.
     """
-    net = egress.Net(c, nat="none")
-    net.echo_server()
-    lan, out = egress.Sniffer(net.lan, "eth0"), egress.Sniffer(net.inet, "eth0")
-    talk_all(net)
-    c.equal(lan.packets(), [], "packets on the gateway's own network")
-    c.equal(sources(out.packets()), {SERVER, SERVER6, HOST, HOST6}, "sources on the egress")
+    equals_own_lan(c, "none")
 
 
-@case(needs=("nft", "conntrack"))
-def icmp_errors(c):
+@case(limit=30)
+def local_services(c):
     """
-        arr0 -- gw -- eth0 --- server
+        br1: 10.0.1.5 \\       lan0 10.0.1.1/24 -- lan: 10.0.1.5
+                       gw: TCP 8080 and 8082 ------ inet
+        br2: 10.0.1.5 /
 
-    Errors from afar and the gateway's own: about packets from a branch to the branch, about answers to the server.
+    Branches reach a service of the gateway that the configuration names, on any of its addresses, both of them at
+    once from equal ports; not another one. The host of the gateway's own network that has their address may use
+    the same service at the same time.
     """
-    net = egress.Net(c)
-    net.echo_server()
-    for nat in ("masquerade", "none"):
-        if nat == "none":
-            reconfigured(net, nat)
-        for v in (4, 6):
-            base = 5000 + 100 * v + (50 if nat == "none" else 0)
-            server = SERVER if v == 4 else SERVER6
-            r = net.probe.ask(egress.udp(v, base, 9), is_icmp)
-            c.check(r is not None and r.src == server, f"{nat}, IPv{v}: port unreachable of the server: {r and r.summary()}")
-            c.check(r.dst == (HOST if v == 4 else HOST6), "the error has the branch's address")
-
-            # The way out gets narrow: the gateway itself complains, to the branch, of a new and of a known connection.
-            net.gw.ip("link set eth0 mtu 1400")
-            for sport in (base + 1, base):
-                big = egress.ip(v, **({"flags": "DF"} if v == 4 else {})) / UDP(sport=sport, dport=9) / (b"x" * 1440)
-                r = net.probe.ask(big, is_icmp)
-                c.check(r is not None and (r[ICMP].code == 4 if v == 4 else ICMPv6PacketTooBig in r),
-                        f"{nat}, IPv{v}: too big, port {sport}: {r and r.summary()}")
-            net.gw.ip("link set eth0 mtu 1500")
-
-            # The way back gets narrow: it complains to the server, not to the TUN.
-            net.gw.ip("link set arr0 mtu 1400")
-            out = egress.Sniffer(net.inet, "eth0")
-            big = egress.ip(v) / UDP(sport=base + 2, dport=7) / (b"y" * 1430)
-            net.probe.send(big)
-            back = net.probe.receive(is_icmp, 0.5)
-            c.equal(back, None, f"{nat}, IPv{v}: an error about an answer came to the branch")
-            told = [p for p in out.packets() if is_icmp(p) and p.dst == server]
-            c.check(len(told) == 1, f"{nat}, IPv{v}: errors to the server: {[p.summary() for p in told]}")
-            net.gw.ip("link set arr0 mtu 1500")
-            net.inet.ip("route flush cache")
-
-
-def reconfigured(net, nat):
-    net.configure(nat=nat)
-    net.c.equal(net.probe.command("reload").strip(), "reload 0", "reload")
-
-
-@case(needs=("nft", "conntrack"))
-def out_of_window(c):
-    """
-        arr0 -- gw -- eth0 --- server
-
-    Segments far out of window: the gateway answers none with a reset, and none leaves with its private source.
-    """
-    net = egress.Net(c)
-    net.echo_server()
-    t = egress.Tcp(net)
-    t.echo(b"before")
-    out = egress.Sniffer(net.inet, "eth0")
-    # From the branch: out of window, and of states that make no sense.
-    for flags in ("A", "PA", "R", "FA"):
-        net.probe.send(t.segment(flags, b"z" * 20, seq=(t.seq + 0x40000000) & 0xffffffff))
-    for flags in (0, "SF", "SR", "FPU"):
-        net.probe.send(t.segment(flags, seq=t.seq))
-        net.probe.send(egress.ip(4) / TCP(sport=41000, dport=7, flags=flags))
-    # From the server, made by hand, to the port that NAT chose.
-    outside = IP(src=SERVER, dst=egress.GW)
-    with net.inet:
-        import socket
-        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    for flags in ("A", "PA", "FA", 0, "SF", "FPU"):
-        raw.sendto(bytes(outside / TCP(sport=7, dport=t.sport, flags=flags, seq=(t.ack + 0x40000000) & 0xffffffff,
-                                       ack=t.seq) / b"w"), (egress.GW, 0))
-    seen = out.packets()
-    resets = [p.summary() for p in seen if TCP in p and p.src == egress.GW and p.dst == SERVER and "R" in p[TCP].flags
-              and p[TCP].sport == t.sport and p[TCP].seq != ((t.seq + 0x40000000) & 0xffffffff)]
-    c.equal(resets, [], "resets by the gateway")
-    c.equal({s for s in sources(seen) if s not in (egress.GW, SERVER)}, set(), "other sources on the egress")
-    c.check(net.counter("branch_invalid") > 0, "nothing was counted as invalid from the branch")
-    c.check(net.counter("server_tcp_invalid") > 0, "nothing was counted as invalid from the server")
-    t.echo(b"after")
-
-
-@case(needs=("nft", "conntrack"))
-def overlap_router(c):
-    """
-        10.0.1.5:40000 via arr0 -- gw -- eth0 --- server
-        10.0.1.5:40000 on eth1 ----´ (a router for its own network, too, with a masquerade of its own)
-
-    The same tuple from the branch and from the gateway's own network at once: each gets its own answers.
-    """
-    net = egress.Net(c, start=False)
-    net.gw.sysctl({"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1})
-    net.gw.run("nft add table inet own")
-    net.gw.run(["nft", "add chain inet own post { type nat hook postrouting priority srcnat; }"])
-    net.gw.run(["nft", 'add rule inet own post iifname "eth1" oifname "eth0" masquerade'])
-    net.echo_server()
-    net.restart()
-    for family, server in (("", SERVER), ("6", SERVER6)):
-        v = 6 if family else 4
-        for first in ("lan", "branch"):
-            port = 40000 if first == "lan" else 40001
-            lan = net.lan.socket(10 if family else 2, 2)
-            lan.bind(("", port))
-            for who in (first, "branch" if first == "lan" else "lan", "lan", "branch"):
-                if who == "lan":
-                    lan.sendto(b"from the LAN", (server, 7))
-                    c.equal(lan.recv(99), b"from the LAN", f"IPv{v}, {first} first: what the LAN host got")
-                else:
-                    r = net.probe.ask(egress.udp(v, port), lambda p: UDP in p)
-                    c.check(r is not None and bytes(r[UDP].payload) == b"datagram" and r[UDP].dport == port,
-                            f"IPv{v}, {first} first: the branch got {r and r.summary()}")
-            c.equal(net.probe.receive(seconds=0.2), None, "one more to the branch")
-            lan.close()
-    # Other forwarding on the box goes on as it did.
-    lan = net.lan.socket(2, 2)
-    lan.sendto(b"x", (SERVER, 7))
-    c.equal(lan.recv(9), b"x", "the gateway as the router of its own network")
-
-
-@case(needs=("nft", "conntrack"))
-def tun_away(c):
-    """
-        arr0 goes away -- gw -- eth0 --- server;  10.0.1.5 on eth1
-
-    While arrd is away, by stop or kill -9, its answers go to nobody; after the start the connection goes on.
-    """
-    net = egress.Net(c)
-    net.echo_server()
-    for nat, base in (("masquerade", 40000), ("none", 42000)):
-        if nat == "none":
-            again(net, nat)
-        for n, end in enumerate(("kill", "detach")):
-            conns = [egress.Tcp(net, v, base + n) for v in (4, 6)]
-            for t in conns:
-                t.echo(b"one")
-                # Asked for, but the answer finds the TUN gone.
-                net.probe.send(t.segment("PA", b"two"))
-                t.seq += 3
-            getattr(net.probe, end)()
-            lan = egress.Sniffer(net.lan, "eth0")
-            c.wait(lambda: "arr0" not in net.gw.ip("-o link"), 5, "arr0 to go")
-            # A late answer by hand; the server's retransmissions come beside it.
-            with net.inet:
-                import socket
-                raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-            to = egress.GW if nat == "masquerade" else HOST
-            for _ in range(3):
-                raw.sendto(bytes(IP(src=SERVER, dst=to) / TCP(sport=7, dport=base + n, flags="PA", seq=conns[0].ack,
-                                                              ack=conns[0].seq) / b"late"), (to, 0))
-            c.equal(lan.packets(), [], f"{nat}: packets on the gateway's own network while the TUN is away")
-            net.restart()
-            missing = {4, 6}
-            while missing:
-                r = net.probe.receive(lambda p: any(t.mine(p) and t.payload(p) for t in conns), 5)
-                c.check(r is not None, f"{nat}: IPv{missing}: the server's retransmission did not come to the new TUN")
-                missing.discard(r.version)
-        c.equal(lan.packets(), [], "packets on the gateway's own network")
-
-
-def again(net, nat):
-    """Stops, cleans up, and starts with another NAT."""
-    net.probe.detach()
-    net.once("cleanup")
-    net.configure(nat=nat)
-    net.nat = nat
-    net.restart()
-
-
-@case(needs=("nft", "conntrack"))
-def no_trace(c):
-    """
-        gw, before arrd and after it
-
-    Starts, kills, reloads, and another interface's settings in between; --cleanup leaves everything as it was.
-    """
-    net = egress.Net(c, start=False)
-    # Values that arrd has to change, of kinds that are easily given back wrongly.
-    net.gw.sysctl({"net/ipv4/conf/all/rp_filter": 1, "net/ipv4/conf/eth0/rp_filter": 0, "net/ipv4/conf/eth1/rp_filter": 2,
-                   "net/ipv6/conf/eth0/accept_ra": 1, "net/netfilter/nf_conntrack_tcp_loose": 0,
-                   "net/netfilter/nf_conntrack_generic_timeout": 5000})
-    net.gw.run("nft add table inet other")
-    net.gw.run("nft add chain inet other c { type filter hook forward priority 0; }")
-    before = net.state_of()
-    net.once("cleanup")
-    net.no_trace(before)
-    net.echo_server()
-    net.once("up")
-    net.restart()
-    c.equal(net.gw.get_sysctl("net/ipv4/conf/all/rp_filter"), "0", "rp_filter of all")
-    c.equal(net.gw.get_sysctl("net/ipv4/conf/eth0/rp_filter"), "1", "rp_filter of eth0, which had it by \"all\"")
-    c.equal(net.gw.get_sysctl("net/ipv4/conf/eth1/rp_filter"), "2", "rp_filter of eth1")
-    c.equal(net.gw.get_sysctl("net/netfilter/nf_conntrack_generic_timeout"), "600", "generic timeout")
-    talk_all(net)
-    up = rules_only(net.state_of())
-    net.probe.kill()
-    net.restart()
-    net.no_trace(up, rules_only(net.state_of()))
-    c.equal(net.probe.command("reload").strip(), "reload 0", "reload")
-    net.no_trace(up, rules_only(net.state_of()))
-    talk_all(net, 41000)
-    net.probe.detach()
-    c.check(net.connections("--mark", f"{egress.MARK}/{egress.MARK}"), "no marked connections are there to be deleted")
-    net.once("cleanup")
-    net.no_trace(before)
-    c.equal(net.connections("--mark", f"{egress.MARK}/{egress.MARK}"), [], "marked connections")
-    net.once("cleanup")
-    net.no_trace(before)
-
-
-def rules_only(state):
-    """Without the counters' values."""
-    return {what: [x for x in lines if "packets" not in x] for what, lines in state.items()}
-
-
-@case(needs=("nft", "conntrack"))
-def forwarding(c):
-    """
-        lan --- eth1 gw eth0 --- inet;  arr0
-
-    What was not forwarded before arrd is not forwarded because of it; what was, still is.
-    """
-    net = egress.Net(c)
-    lan = egress.Sniffer(net.lan, "eth0")
-    for family, to in ((2, "10.0.1.5"), (10, "fd00:1::5")):
-        s = net.inet.socket(family, 2)
-        s.sendto(b"x", (to, 99))
-        s = net.lan.socket(family, 2)
-        s.sendto(b"x", (SERVER if family == 2 else SERVER6, 99))
-    out = [p for p in lan.packets() if p.src not in (HOST, HOST6) and UDP in p]
-    c.equal(out, [], "forwarded to the gateway's own network")
-    c.check(net.counter("not_ours") >= 2, "not counted")
-    # From the branch by another interface than the egress: that would leave without translation.
-    net.probe.send(IP(src=HOST, dst="10.0.1.77") / UDP(sport=1, dport=2))
-    net.probe.send(IP(src="10.9.9.9", dst=HOST) / UDP(sport=1, dport=2))
-    c.equal([p for p in lan.packets() if UDP in p], [], "from the branch to the gateway's own network")
-    c.check(net.counter("branch_elsewhere") >= 1, "branch_elsewhere not counted")
-    # Forwarding that was on stays unhindered.
-    net.probe.detach()
-    net.once("cleanup")
-    net.gw.sysctl({"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1})
-    net.restart()
-    for family, to in ((2, "10.0.1.5"), (10, "fd00:1::5")):
-        s = net.inet.socket(family, 2)
-        s.sendto(b"x", (to, 99))
-    c.equal(len([p for p in lan.packets() if UDP in p and p[UDP].dport == 99]), 2, "forwarded when it was before")
-
-
-@case(needs=("nft", "conntrack"))
-def to_the_gateway(c):
-    """
-        branch -- arr0 -- gw: 192.0.2.1, 10.0.1.1
-
-    Of the gateway itself a branch reaches the services named, and answers to what the gateway began.
-    """
-    net = egress.Net(c, egress="local_services = udp/53", gateway="tun_address = 10.255.0.1/24")
-    addresses_of_it = (egress.GW, "10.0.1.1")
-    for dst in addresses_of_it:
-        net.gw.start(["/usr/bin/python3", "-c", f"import socket\ns=socket.socket(2,2)\ns.bind(('{dst}',53))\n"
-                      f"t=socket.socket(2,1)\nt.bind(('{dst}',22))\nt.listen(5)\nprint('ready',flush=True)\n"
-                      "while True:\n d,a=s.recvfrom(99)\n s.sendto(d,a)\n"], "service").ready()
-    for dst in addresses_of_it:
-        r = net.probe.ask(IP(src=HOST, dst=dst) / UDP(sport=5000, dport=53) / b"q", lambda p: UDP in p)
-        c.check(r is not None and r.src == dst, f"service at {dst}: {r and r.summary()}")
-        for bad in (TCP(sport=5000, dport=22), UDP(sport=5000, dport=54), ICMP(id=9)):
-            r = net.probe.ask(IP(src=HOST, dst=dst) / bad, seconds=0.2)
-            c.equal(r, None, f"answer to {bad.summary()} at {dst}")
-    c.check(net.counter("branch_to_gateway") >= 6, "not counted")
-    # The gateway begins itself, as a branch router does; the answer comes in.
-    s = net.gw.socket(2, 2)
-    s.bind(("10.255.0.1", 6000))
-    s.sendto(b"ask", ("10.255.0.9", 53))
-    r = net.probe.receive(lambda p: UDP in p)
-    c.check(r is not None and r.src == "10.255.0.1", f"from the gateway by the TUN: {r and r.summary()}")
-    net.probe.send(IP(src=r.dst, dst=r.src) / UDP(sport=53, dport=6000) / b"answer")
-    c.equal(s.recv(99), b"answer", "answer to the gateway")
-
-
-@case(needs=("nft", "conntrack"))
-def from_outside(c):
-    """
-        branch 10.7.0.5 -- arr0, install_routes -- gw -- eth0 --- 192.0.2.9 begins
-
-    A connection begun outside to an installed route: there and back, and errors of the gateway go to who began it.
-    """
-    tunnel = ("[tunnel t1]\ntype = gre\nlocal = 192.0.2.1\nremote = 198.51.100.7\ninstall_routes = {}\n"
-              "routes = 10.7.0.0/16, fd00:7::/32\n")
-    net = egress.Net(c, nat="none", tunnels=tunnel.format("yes"))
-    for family, host in ((2, "10.7.0.5"), (10, "fd00:7::5")):
-        s = net.inet.socket(family, 2)
-        s.bind(("", 7000))
-        s.sendto(b"hello", (host, 80))
-        r = net.probe.receive(lambda p: UDP in p)
-        c.check(r is not None and r.dst == host, f"to {host}: {r and r.summary()}")
-        layer = IP if family == 2 else IPv6
-        net.probe.send(layer(src=r.dst, dst=r.src) / UDP(sport=80, dport=7000) / b"back")
-        c.equal(s.recv(99), b"back", f"from {host}")
-        # Too big for the TUN: told to the sender outside, not to the TUN.
-        net.gw.ip("link set arr0 mtu 1300")
-        if family == 2:
-            s.setsockopt(0, 10, 2)  # IP_MTU_DISCOVER, DO
-        out = egress.Sniffer(net.inet, "eth0")
-        s.sendto(b"x" * 1400, (host, 80))
-        c.equal(net.probe.receive(seconds=0.3), None, "an error came to the TUN")
-        c.check([p for p in out.packets() if is_icmp(p)], "no error came to the sender")
-        net.gw.ip("link set arr0 mtu 1500")
-        proto = f"17 {r.src} 7000 {host} 80"
-        c.equal(net.probe.command("forget-outside " + proto), "ok", "forget-outside")
-        c.equal([x for x in net.connections("-f", "ipv4" if family == 2 else "ipv6") if "dport=80 " in x], [], "connections")
-    net.configure(tunnels=tunnel.format("no"))
-    c.equal(net.probe.command("reload").strip(), "reload 0", "reload")
-    c.check("10.7.0.0/16" not in net.gw.ip("route show") and "fd00:7" not in net.gw.ip("-6 route show"), "routes are left")
-
-
-@case(needs=("nft", "conntrack"))
-def forgetting(c):
-    """
-        branch -- arr0 -- gw -- eth0 --- server
-
-    Connections are deleted one by one by their tuple, and all by their mark; the gateway's own stay.
-    """
-    net = egress.Net(c)
-    net.echo_server()
-    talk_all(net)
-    own = net.gw.socket(2, 2)
-    own.sendto(b"x", (SERVER, 7))
-    own.recv(9)
-
-    def marked():
-        return len(net.connections("-f", "ipv4", "--mark", f"{egress.MARK}/{egress.MARK}")
-                   + net.connections("-f", "ipv6", "--mark", f"{egress.MARK}/{egress.MARK}"))
-    c.equal(marked(), 6, "marked connections")
-    for n, t in enumerate((f"6 {HOST} 40000 {SERVER} 7", f"17 {HOST} 40000 {SERVER} 7", f"1 {HOST} {40000 & 0xfff} {SERVER} 0",
-                           f"6 {HOST6} 40000 {SERVER6} 7", f"58 {HOST6} {40000 & 0xfff} {SERVER6} 0")):
-        c.equal(net.probe.command("forget " + t), "ok", t)
-        c.equal(marked(), 5 - n, f"marked connections after forgetting {t}")
-    c.equal(net.probe.command(f"forget 6 {HOST} 1 {SERVER} 1"), "ok", "one that is not there")
-    c.equal(net.probe.command("forget-all"), "1", "the rest")
-    c.equal(marked(), 0, "marked connections")
-    c.check(net.connections(), "the gateway's own connection went too")
-
-
-@case(needs=("nft", "conntrack"))
-def timeouts(c):
-    """
-        branch -- arr0 -- gw -- eth0 --- server
-
-    Branches' connections get the flows' timeouts, also after a reload and a restart; the gateway's own keep theirs.
-    """
-    net = egress.Net(c)
-    net.echo_server()
-    t = egress.Tcp(net)
-    t.echo(b"x")
-    net.probe.ask(egress.udp(4, 40000), lambda p: UDP in p)
-    own = net.gw.socket(2, 1)
-    own.connect((SERVER, 7))
-
-    def left(*what):
-        return int(net.connections(*what)[0].split()[2])
-    branch, machine = ("-p", "tcp", "--orig-src", HOST), ("-p", "tcp", "--orig-src", egress.GW)
-    c.check(7000 < left(*branch) <= 7440, f"branch's TCP: {left(*branch)} s")
-    c.check(100 < left("-p", "udp", "--orig-src", HOST) <= 120, "branch's UDP")
-    c.check(left(*machine) > 400000, f"the gateway's own TCP: {left(*machine)} s")
-    for turn in ("reload", "restart"):
-        if turn == "reload":
-            c.equal(net.probe.command("reload").strip(), "reload 0", "reload")
-        else:
-            net.probe.kill()
-            net.restart()
-        t.echo(b"y")
-        c.check(7000 < left(*branch) <= 7440, f"branch's TCP after {turn}: {left(*branch)} s")
-
-
-@case(needs=("nft", "conntrack"))
-def foreign_marks(c):
-    """
-        branch -- arr0 -- gw, whose firewall restores marks -- eth0 --- server
-
-    Software that copies connection marks to packets and back, and uses other bits: both go on working.
-    """
-    net = egress.Net(c, start=False)
-    net.gw.sysctl({"net/ipv4/conf/all/src_valid_mark": 1, "net/ipv4/conf/eth0/rp_filter": 1})
-    for line in ("add table inet own", "add chain inet own pre { type filter hook prerouting priority mangle; }",
-                 "add chain inet own post { type filter hook postrouting priority mangle; }",
-                 "add rule inet own pre meta mark set ct mark", "add rule inet own pre meta mark set meta mark or 0x5",
-                 "add rule inet own post ct mark set ct mark or 0x300 counter"):
-        net.gw.run(["nft", line])
-    net.echo_server()
-    net.restart()
-    c.equal(net.gw.get_sysctl("net/ipv4/conf/eth0/rp_filter"), "2", "rp_filter of eth0, strict with src_valid_mark")
-    talk_all(net)
-    talk_all(net, 41000)
-    c.check(net.connections("--mark", f"{0x300 | egress.MARK}/{0x300 | egress.MARK}"), "the other software's bits are gone")
-
-
-@case(needs=("nft", "conntrack"))
-def no_ipv6(c):
-    """
-        branch -- arr0 -- gw, IPv6 switched off -- eth0 --- server
-
-    A machine with IPv6 disabled serves IPv4.
-    """
-    net = egress.Net(c, ip6=False)
-    net.echo_server()
-    egress.Tcp(net).echo(b"x")
-    net.probe.detach()
-    net.once("cleanup")
-
-
-@case(needs=("nft", "conntrack"))
-def fragments(c):
-    """
-        branch -- arr0 -- gw -- eth0 --- server
-
-    A branch's datagram in fragments is translated whole, and no fragment leaves with its own source.
-    """
-    net = egress.Net(c)
-    net.echo_server()
-    out = egress.Sniffer(net.inet, "eth0")
-    for f in fragment(egress.ip(4, id=77) / UDP(sport=4000, dport=7) / (b"f" * 3000), 1000):
-        net.probe.send(f)
-    c.check(net.probe.receive(lambda p: p.proto == 17, 2) is not None, "no answer")
-    for f in fragment(egress.ip(4, id=78) / UDP(sport=4000, dport=7) / (b"f" * 3000), 1000)[1:]:
-        net.probe.send(f)
-    c.equal(sources(out.packets()), {egress.GW, SERVER}, "sources on the egress")
-
-
-@case(needs=("nft", "conntrack"))
-def underlay_untracked(c):
-    """
-        gw 192.0.2.1 === GRE === 192.0.2.9 inet
-
-    GRE of a tunnel makes no conntrack entry; other GRE does, as it always did.
-    """
-    net = egress.Net(c, tunnels="[tunnel t1]\ntype = gre\nlocal = 192.0.2.1\nremote = 192.0.2.9\n")
-    gre = bytes.fromhex("00000800") + bytes(egress.ping(4, 1))
-    for src, entries in (("192.0.2.9", 0), (SERVER, 1)):
-        with net.inet:
-            import socket
-            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, 47)
-            raw.bind((src, 0))
-        raw.sendto(gre, (egress.GW, 0))
-        with net.gw:
-            back = socket.socket(socket.AF_INET, socket.SOCK_RAW, 47)
-        back.sendto(gre, (src, 0))
-        c.equal(len(net.connections("-p", "gre")), entries, f"GRE connections with {src}")
+    net = topo.Net(c, nat="masquerade", start=False, egress={"local_services": ["tcp/8080"]})
+    lan = own_lan(net)
+    net.gateway.start()
+    listeners = {}
+    for port in (8080, 8082):
+        listeners[port] = net.gw.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        listeners[port].bind(("::", port))
+        listeners[port].listen(16)
+    for family, gateway in ((socket.AF_INET, topo.GW_EGRESS), (socket.AF_INET6, topo.GW_EGRESS6), (socket.AF_INET, LAN_GW)):
+        open_sockets = []
+        for ns in [lan] * (gateway == LAN_GW) + list(net.branches.values()):
+            s = ns.socket(family, socket.SOCK_STREAM)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind((topo.HOST if family == socket.AF_INET else topo.HOST6, 41000))
+            s.connect((gateway, 8080))
+            server, _ = listeners[8080].accept()
+            server.settimeout(3 * c.scale)
+            open_sockets += [(server, s)]
+        for server, s in open_sockets:
+            c.equal(tcp_echo_once(server, s), b"FROM THE BRANCH", f"service on {gateway}")
+    before = net.gateway.drops().get("dst_gateway", 0)
+    c.check(connect_error(c, net.branches[1], socket.AF_INET, topo.GW_EGRESS, 8082) != 0, "a service that is not named was reached")
+    net.gateway.wait_drop("dst_gateway", before)
 
 
 @case()
-def addresses(c):
+def out_of_window_segments(c):
     """
-        gw: eth0 192.0.2.1/24, eth1 10.0.1.1/24, arr0 10.255.0.1/24; addresses come and go
+        br1: TCP connection -- gw, masquerade -- inet: server, which also sends segments far out of the window
+        (and br1 does so as well)
 
-    Own, broadcast and connected addresses are known, and kept current.
+    What conntrack takes for invalid skips NAT: a server's segment must not make the gateway answer with a reset, and
+    a branch's must not leave with its private source. The connection lives on.
     """
-    net = egress.Net(c, gateway="tun_address = 10.255.0.1/24, fd00:255::1/64")
-    for a, want in (("192.0.2.1", "own connected"), ("192.0.2.255", "broadcast connected"), ("192.0.2.7", "connected"),
-                    ("192.0.3.1", ""), ("10.0.1.5", "connected"), (HOST6, "connected"), ("fd00:1::1", "own connected"),
-                    ("10.255.0.1", "own"), ("10.255.0.2", ""), ("fd00:255::1", "own"), ("fd00:255::2", ""),
-                    ("127.0.0.1", "own connected"), ("192.0.1.255", "")):
-        c.equal(net.probe.command("address " + a).replace("changed", "").strip(), want, a)
-    net.gw.ip("addr add 172.16.0.1/30 dev eth1", "addr add 172.17.0.1/31 dev eth1",
-              "addr add 172.18.0.1 peer 172.18.0.2 dev eth1")
-    for a, want in (("172.16.0.1", "own connected"), ("172.16.0.3", "broadcast connected"), ("172.17.0.0", "connected"),
-                    ("172.18.0.1", "own"), ("172.18.0.2", "connected"), ("172.18.0.3", "")):
-        c.wait(lambda a=a, want=want: net.probe.command("address " + a).replace("changed", "").strip() == want, 2,
-               f"{a} to be {want!r}")
-    net.gw.ip("link del eth1")
-    c.wait(lambda: net.probe.command("address 10.0.1.5").replace("changed", "").strip() == "", 2, "eth1's network to go")
-    c.equal(net.probe.command("address 192.0.2.7").strip(), "connected", "eth0's network")
-    # The kernel says nothing of its own on the TUN.
-    c.check("fe80" not in net.gw.ip("-6 addr show dev arr0"), "a link-local address on the TUN")
-    c.equal(net.probe.receive(seconds=0.5), None, "a packet of the kernel's own on the TUN")
+    net = topo.Net(c, sites=1, nat="masquerade")
+    br, f = net.branches[1], packets
+    listener = net.inet.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((topo.SERVER, 80))
+    listener.listen(1)
+    ear = packets.Ear(net.inet, "eth0", lambda s: s.proto == packets.TCP)
+    from_server = net.inet.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    from_branch = br.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    odd = ((f.ACK, b""), (f.ACK | f.PSH, b"x" * 100), (f.RST, b""), (f.RST | f.ACK, b""), (f.SYN | f.ACK, b""), (f.SYN, b""),
+           (f.FIN | f.ACK, b""), (f.FIN, b""), (0, b"null"), (f.SYN | f.FIN, b""), (63, b"xmas"))
+    far = (0, 1 << 30, 1 << 31, 3 << 30)
+    sent_resets = set()
+    for side in ("server", "branch"):
+        for flags, payload in odd:
+            client = br.socket(socket.AF_INET, socket.SOCK_STREAM)
+            client.connect((topo.SERVER, 80))
+            server, (peer, port) = listener.accept()
+            server.settimeout(3 * c.scale)
+            c.equal(peer, topo.GW_EGRESS, "address of the branch as the server sees it")
+            host_port = client.getsockname()[1]
+            for seq in far:
+                if side == "server":
+                    from_server.sendto(f.tcp(topo.SERVER, peer, 80, port, flags, seq, seq + 77, payload), (peer, 0))
+                else:
+                    from_branch.sendto(f.tcp(topo.HOST, topo.SERVER, host_port, 80, flags, seq, seq + 77, payload),
+                                       (topo.SERVER, 0))
+                    if flags & f.RST:
+                        sent_resets.add(port)
+            c.equal(tcp_echo_once(server, client), b"FROM THE BRANCH", f"echo after segments of the {side} with flags {flags:#x}")
+            client.close()
+            server.close()
+    br.run(f"ping -c 1 -W 3 {topo.SERVER}")  # what was sent before this was dealt with
+    heard = ear.listen()
+    c.check(len(heard) > 100, "too little was heard at the server")
+    c.equal([str(s) for s in heard if s.src.startswith("10.")], [], "left by the egress with a private source")
+    c.equal([str(s) for s in heard if s.flags & f.RST and s.sport not in sent_resets], [], "resets from the gateway")
+
+
+NEVER = (
+    # destination, reason
+    ("127.0.0.1", "dst_loopback"), ("127.8.8.8", "dst_loopback"), ("::1", "dst_loopback"),
+    ("169.254.1.1", "dst_link_local"), ("fe80::1", "dst_link_local"),
+    ("224.0.0.5", "dst_multicast"), ("239.1.2.3", "dst_multicast"), ("ff02::1", "dst_multicast"), ("ff0e::1", "dst_multicast"),
+    ("255.255.255.255", "dst_broadcast"), ("198.18.0.255", "dst_broadcast"),
+    ("169.254.169.254", "dst_metadata"), ("fd00:ec2::254", "dst_metadata"),
+    ("0.0.0.0", "dst_invalid"), ("0.1.2.3", "dst_invalid"), ("240.0.0.1", "dst_invalid"), ("::", "dst_invalid"),
+    ("198.18.0.1", "dst_gateway"), ("203.0.113.1", "dst_gateway"), ("2001:db8:18::1", "dst_gateway"),
+    ("10.9.9.9", "dst_private"), ("172.20.1.1", "dst_private"), ("192.168.7.7", "dst_private"), ("100.64.1.1", "dst_private"),
+    ("fd12::1", "dst_private"), ("203.0.113.77", "dst_private"), ("198.18.0.2", "dst_private"),
+    ("2001:db8:18::2", "dst_private"),
+)
+SOURCES = (
+    ("127.0.0.1", "source_invalid"), ("0.0.0.0", "source_invalid"), ("224.1.1.1", "source_invalid"),
+    ("255.255.255.255", "source_invalid"), ("169.254.3.3", "source_invalid"), ("::1", "source_invalid"), ("::", "source_invalid"),
+    ("ff02::1", "source_invalid"), ("fe80::5", "source_invalid"),
+)
+
+
+@case()
+def never_reached(c):
+    """
+        branch router in the hands of the test -- GRE -- gw, nat = none -- inet
+
+    Destinations that no branch may reach, and sources that cannot be: each is dropped under its own name, and nothing
+    of it leaves by the egress.
+    """
+    net = topo.Net(c, sites=1, cpe=False)
+    br = packets.Branch(net, 1)
+    ear = packets.Ear(net.inet, "eth0", lambda s: s.src in (topo.HOST, topo.HOST6) or s.dst in dict(NEVER))
+
+    def expect(src, dst, reason):
+        before = net.gateway.drops().get(reason, 0)
+        for inner in (packets.udp(src, dst, 5000, 53, b"x"), packets.echo(src, dst),
+                      packets.tcp(src, dst, 5000, 80, packets.SYN)):
+            br.send(inner)
+        c.wait(lambda: net.gateway.drops().get(reason, 0) >= before + 3, 3,
+               f"three drops {reason} for {src} to {dst}; there are {net.gateway.drops()}, before {before}")
+
+    for dst, reason in NEVER:
+        expect(topo.HOST6 if ":" in dst else topo.HOST, dst, reason)
+    for src, reason in SOURCES:
+        expect(src, topo.SERVER6 if ":" in src else topo.SERVER, reason)
+    c.equal([str(s) for s in ear.listen()], [], "left by the egress")
+    c.equal(net.gateway.json("stats")["flows"]["used"], 0, "flows")
+
+
+@case()
+def private_destinations(c):
+    """
+        br1: 10.0.1.5 \\
+                       gw, private_destinations = 192.168.50.0/24, fd50::/64 -- inet: 192.168.50.1, 192.168.51.1
+        br2: 10.0.1.5 /
+
+    Private networks behind the egress are closed, but for those that the configuration names.
+    """
+    net = topo.Net(c, nat="masquerade", egress={"private_destinations": ["192.168.50.0/24", "fd50::/64"]})
+    net.inet.ip("addr add 192.168.50.1/32 dev lo", "addr add 192.168.51.1/32 dev lo", "addr add fd50::1/128 dev lo nodad")
+    for br in net.branches.values():
+        for dst in ("192.168.50.1", "fd50::1"):
+            br.run(f"ping -c 1 -W 3 {dst}")
+        br.run("ping -c 1 -W 1 192.168.51.1", ok=(1,))
+    c.equal(net.gateway.drops().get("dst_private"), 2, "drops dst_private")
+
+
+@case()
+def allowed_sources(c):
+    """
+        br1: 10.0.1.5, 10.0.2.5 -- GRE, allowed_sources = 10.0.1.0/24 -- gw -- inet
+
+    A source that the tunnel does not allow is dropped by name; the others pass.
+    """
+    net = topo.Net(c, sites=1, tunnel={"allowed_sources": ["10.0.1.0/24", "10.213.0.0/31"]})
+    br = net.branches[1]
+    br.ip("addr add 10.0.2.5/32 dev tun0")
+    br.run(f"ping -c 1 -W 3 -I {topo.HOST} {topo.SERVER}")
+    br.run(f"ping -c 1 -W 1 -I 10.0.2.5 {topo.SERVER}", ok=(1,))
+    br.run(f"ping -c 1 -W 1 {topo.SERVER6}", ok=(1,))
+    c.equal(net.gateway.tunnel_drops("t1").get("source_not_allowed"), 2, "drops source_not_allowed")
+
+
+@case()
+def source_is_gateways_own(c):
+    """
+        br1: 198.18.0.1, the gateway's own address \\
+                                                    gw 198.18.0.1 -- inet
+        br2: 203.0.113.1, also the gateway's own   /
+
+    A branch may have numbered its hosts with the gateway's own addresses: the kernel would drop such packets as
+    martians, so their source is replaced from the overlap pool; answers come home.
+    """
+    net = topo.Net(c)
+    for i, own in ((1, topo.GW_EGRESS), (2, topo.GW_WAN)):
+        net.branches[i].ip(f"addr add {own}/32 dev tun0")
+        net.branches[i].run(f"ping -c 1 -W 3 -I {own} {topo.SERVER}")
+        f = [f for f in net.gateway.flows_of(site=f"s{i}") if f["orig"]["src"] == own]
+        c.check(f and f[0]["translated"] and f[0]["reply"]["dst"].startswith("100.64."), f"flow of {own}: {f}")
+
+
+@case()
+def unasked_from_egress(c):
+    """
+        br1: 10.0.1.5 \\
+                       gw, nat = none -- inet sends to 10.0.1.5 by way of the gateway
+        br2: 10.0.1.5 /
+
+    What comes by the egress without a flow, to a destination that no route names, reaches no branch. The kernel is
+    told that 10.0.1.0/24 lies behind the TUN, so that arrd gets to judge it.
+    """
+    net = topo.Net(c)
+    net.gw.ip("route add 10.0.1.0/24 dev arr0", f"route add {topo.HOST6}/128 dev arr0")
+    ears = [packets.Ear(br, "tun0", lambda s: s.src in (topo.SERVER, topo.SERVER6)) for br in net.branches.values()]
+    raw = net.inet.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+    raw.bind(("eth0", 0))
+    mac = bytes.fromhex(net.gw.mac("eth0").replace(":", ""))
+    f = packets
+    for src, dst in ((topo.SERVER, topo.HOST), (topo.SERVER6, topo.HOST6)):
+        for p in (f.tcp(src, dst, 80, 40000, f.SYN), f.tcp(src, dst, 80, 40000, f.ACK), f.tcp(src, dst, 80, 40000, f.SYN | f.ACK),
+                  f.tcp(src, dst, 80, 40000, f.RST), f.udp(src, dst, 53, 40000, b"x"), f.echo(src, dst), f.echo(src, dst, reply=True)):
+            raw.sendto(p, ("eth0", 0x86DD if ":" in src else 0x0800, 0, 0, mac))
+    c.wait(lambda: sum(net.gateway.drops().get(r, 0) for r in ("no_flow", "not_a_beginning")) >= 14, 5, "all to be dropped by name")
+    for ear in ears:
+        c.equal([str(s) for s in ear.listen()], [], "a branch got")
+    c.equal(net.gateway.json("stats")["flows"]["used"], 0, "flows")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""egress.py - the gateway's egress alone, with a probe in the place of the packet path; for case_egress.
+"""kernel.py - the gateway's egress alone, with a probe in the place of the packet path; for case_kernel.
 
         branch packets, injected -- arr0 -- gw -- eth0 192.0.2.1 --- 192.0.2.9 inet, with servers at 203.0.113.80
                                             `--- eth1 10.0.1.1 --- 10.0.1.5 lan
