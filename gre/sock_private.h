@@ -9,9 +9,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#define RX_SLOT                                                                                              \
-	(GRE_HEADROOM + 65536) /* an outer packet has at most 65535 octets, or 40 more without its header */
-#define CONTROL_MAX 128        /* octets of ancillary data a message: at most three items */
+#define RX_SLOT     (GRE_HEADROOM + 65536) /* an IPv4 datagram and an IPv6 payload have at most 65535 octets */
+#define CONTROL_MAX 256                    /* octets of ancillary data a message */
 
 /* A raw socket reports an error of an earlier packet once, on whatever call comes next. So a call that fails
  * is made again; more often than once, since another report can come in between. */
