@@ -10,55 +10,62 @@
 
 #include <stdint.h>
 
-#define DROP_REASONS(X)                                                                                               \
-	/* outer packet */                                                                                            \
-	X(OUTER_MALFORMED, "outer_malformed", "outer IP header is damaged or shorter than it says")                   \
-	X(GRE_TRUNCATED, "gre_truncated", "GRE header is cut short")                                                  \
-	X(GRE_VERSION, "gre_version", "GRE version is not 0 (PPTP uses 1)")                                           \
-	X(GRE_FLAGS, "gre_flags", "GRE routing, strict source route, recursion or reserved bits are set")             \
-	X(GRE_CHECKSUM, "gre_checksum", "GRE checksum is wrong")                                                      \
-	X(GRE_PROTOCOL, "gre_protocol", "GRE carries something other than IPv4 or IPv6")                              \
-	X(GRE_SEQUENCE, "gre_sequence", "GRE sequence number is old or missing where it is required")                 \
-	X(UNKNOWN_SENDER, "unknown_sender", "no tunnel has this remote, local address and key")                       \
-	X(ECN_CE_NOT_ECT, "ecn_ce_not_ect", "outer header says congestion, inner one is not ECN-capable (RFC 6040)")  \
-	/* inner packet */                                                                                            \
-	X(INNER_TRUNCATED, "inner_truncated", "inner packet is shorter than its headers say")                         \
-	X(INNER_MALFORMED, "inner_malformed", "inner IP header is damaged, or its checksum is wrong")                 \
-	X(INNER_L4, "inner_l4", "inner TCP, UDP or ICMP header is cut short or contradicts itself")                   \
-	X(INNER_CHECKSUM, "inner_checksum", "inner TCP, UDP or ICMP checksum is wrong")                               \
-	X(INNER_FRAGMENT, "inner_fragment", "inner fragments are not forwarded by this version")                      \
-	X(SOURCE_ROUTE, "source_route", "IPv4 source route option or IPv6 routing header")                            \
-	X(EXTENSION_HEADERS, "extension_headers", "IPv6 extension headers are too many or in no allowed order")       \
-	/* addresses */                                                                                               \
-	X(SOURCE_INVALID, "source_invalid", "inner source is loopback, multicast, unspecified or the like")           \
-	X(SOURCE_NOT_ALLOWED, "source_not_allowed", "inner source is not in the tunnel's allowed_sources")            \
-	X(DST_INVALID, "dst_invalid", "destination is unspecified, reserved or the like")                             \
-	X(DST_LOOPBACK, "dst_loopback", "destination is a loopback address")                                          \
-	X(DST_LINK_LOCAL, "dst_link_local", "destination is link-local")                                              \
-	X(DST_MULTICAST, "dst_multicast", "destination is multicast")                                                 \
-	X(DST_BROADCAST, "dst_broadcast", "destination is a broadcast address")                                       \
-	X(DST_METADATA, "dst_metadata", "destination is the cloud's metadata service")                                \
-	X(DST_GATEWAY, "dst_gateway", "destination is the gateway itself, and no local service is allowed there")     \
-	X(DST_PRIVATE, "dst_private", "private destination that neither routes nor private_destinations name")        \
-	/* flow */                                                                                                    \
-	X(NO_FLOW, "no_flow", "from the egress, belongs to no flow, and no route names the destination")              \
-	X(NOT_A_BEGINNING, "not_a_beginning", "belongs to no flow and is of a kind that may not begin one")           \
-	X(ICMP_NO_FLOW, "icmp_no_flow", "ICMP error that quotes no live flow")                                        \
-	X(TUPLE_COLLISION, "tuple_collision", "another site owns this reply tuple and no other one is to be had")     \
-	X(FLOW_TABLE_FULL, "flow_table_full", "flows.max is reached")                                                 \
-	X(SITE_LIMIT, "site_limit", "the site's own limit of flows is reached")                                       \
-	X(OTHER_SITE, "other_site", "would have reached a tunnel of another site")                                    \
-	X(HAIRPIN, "hairpin", "would leave by the tunnel that it came in by")                                         \
-	/* leaving */                                                                                                 \
-	X(TTL_EXPIRED, "ttl_expired", "TTL or hop limit ran out; the sender was told if it can be")                   \
-	X(TOO_BIG, "too_big", "larger than the next MTU and must not be fragmented; the sender was told")             \
-	X(TUNNEL_DOWN, "tunnel_down", "no tunnel of the site can carry it")                                           \
-	X(GSO_INVALID, "gso_invalid", "super-packet whose parts contradict each other")                               \
-	X(TUN_WRITE, "tun_write", "the TUN device did not take it")                                                   \
-	X(SEND_ERROR, "send_error", "the outer packet could not be sent (no route, no local address, filter)")        \
-	X(QUEUE_FULL, "queue_full", "the socket's send queue was full")                                               \
+#define DROP_REASONS(X)                                                                                      \
+	/* outer packet */                                                                                   \
+	X(OUTER_MALFORMED, "outer_malformed", "outer IP header is damaged or shorter than it says")          \
+	X(GRE_TRUNCATED, "gre_truncated", "GRE header is cut short")                                         \
+	X(GRE_VERSION, "gre_version", "GRE version is not 0 (PPTP uses 1)")                                  \
+	X(GRE_FLAGS, "gre_flags", "GRE routing, strict source route, recursion or reserved bits are set")    \
+	X(GRE_CHECKSUM, "gre_checksum", "GRE checksum is wrong")                                             \
+	X(GRE_PROTOCOL, "gre_protocol", "GRE carries something other than IPv4 or IPv6")                     \
+	X(GRE_SEQUENCE, "gre_sequence", "GRE sequence number is old or missing where it is required")        \
+	X(UNKNOWN_SENDER, "unknown_sender", "no tunnel has this remote, local address and key")              \
+	X(ECN_CE_NOT_ECT, "ecn_ce_not_ect",                                                                  \
+		"outer header says congestion, inner one is not ECN-capable (RFC 6040)")                     \
+	/* inner packet */                                                                                   \
+	X(INNER_TRUNCATED, "inner_truncated", "inner packet is shorter than its headers say")                \
+	X(INNER_MALFORMED, "inner_malformed", "inner IP header is damaged, or its checksum is wrong")        \
+	X(INNER_L4, "inner_l4", "inner TCP, UDP or ICMP header is cut short or contradicts itself")          \
+	X(INNER_CHECKSUM, "inner_checksum", "inner TCP, UDP or ICMP checksum is wrong")                      \
+	X(INNER_FRAGMENT, "inner_fragment", "inner fragments are not forwarded by this version")             \
+	X(SOURCE_ROUTE, "source_route", "IPv4 source route option or IPv6 routing header")                   \
+	X(EXTENSION_HEADERS, "extension_headers",                                                            \
+		"IPv6 extension headers are too many or in no allowed order")                                \
+	/* addresses */                                                                                      \
+	X(SOURCE_INVALID, "source_invalid", "inner source is loopback, multicast, unspecified or the like")  \
+	X(SOURCE_NOT_ALLOWED, "source_not_allowed", "inner source is not in the tunnel's allowed_sources")   \
+	X(DST_INVALID, "dst_invalid", "destination is unspecified, reserved or the like")                    \
+	X(DST_LOOPBACK, "dst_loopback", "destination is a loopback address")                                 \
+	X(DST_LINK_LOCAL, "dst_link_local", "destination is link-local")                                     \
+	X(DST_MULTICAST, "dst_multicast", "destination is multicast")                                        \
+	X(DST_BROADCAST, "dst_broadcast", "destination is a broadcast address")                              \
+	X(DST_METADATA, "dst_metadata", "destination is the cloud's metadata service")                       \
+	X(DST_GATEWAY, "dst_gateway",                                                                        \
+		"destination is the gateway itself, and no local service is allowed there")                  \
+	X(DST_PRIVATE, "dst_private",                                                                        \
+		"private destination that neither routes nor private_destinations name")                     \
+	/* flow */                                                                                           \
+	X(NO_FLOW, "no_flow", "from the egress, belongs to no flow, and no route names the destination")     \
+	X(NOT_A_BEGINNING, "not_a_beginning", "belongs to no flow and is of a kind that may not begin one")  \
+	X(ICMP_NO_FLOW, "icmp_no_flow", "ICMP error that quotes no live flow")                               \
+	X(TUPLE_COLLISION, "tuple_collision",                                                                \
+		"another site owns this reply tuple and no other one is to be had")                          \
+	X(FLOW_TABLE_FULL, "flow_table_full", "flows.max is reached")                                        \
+	X(SITE_LIMIT, "site_limit", "the site's own limit of flows is reached")                              \
+	X(OTHER_SITE, "other_site", "would have reached a tunnel of another site")                           \
+	X(HAIRPIN, "hairpin", "would leave by the tunnel that it came in by")                                \
+	/* leaving */                                                                                        \
+	X(TTL_EXPIRED, "ttl_expired", "TTL or hop limit ran out; the sender was told if it can be")          \
+	X(TOO_BIG, "too_big", "larger than the next MTU and must not be fragmented; the sender was told")    \
+	X(TUNNEL_DOWN, "tunnel_down", "no tunnel of the site can carry it")                                  \
+	X(GSO_INVALID, "gso_invalid", "super-packet whose parts contradict each other")                      \
+	X(TUN_WRITE, "tun_write", "the TUN device did not take it")                                          \
+	X(SEND_ERROR, "send_error",                                                                          \
+		"the outer packet could not be sent (no route, no local address, filter)")                   \
+	X(QUEUE_FULL, "queue_full", "the socket's send queue was full")                                      \
 	X(RATE_LIMITED, "rate_limited", "an answer of the gateway's own was not sent, to bound their rate")
 
+/* clang-format off: it takes DROP_COUNT for a continued line */
 enum drop {
 	DROP_NONE,
 #define X(id, name, text) DROP_##id,
@@ -66,6 +73,7 @@ enum drop {
 #undef X
 	DROP_COUNT
 };
+/* clang-format on */
 
 /* Name and sentence of a reason; both are static text. "none" and "" for DROP_NONE. */
 const char *drop_name(enum drop d);
