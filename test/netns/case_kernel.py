@@ -174,7 +174,7 @@ def overlap_router(c):
     c.equal(lan.recv(9), b"x", "the gateway as the router of its own network")
 
 
-@case(needs=("nft", "conntrack"))
+@case(limit=90, needs=("nft", "conntrack"))
 def tun_away(c):
     """
         arr0 goes away -- gw -- eth0 --- server;  10.0.1.5 on eth1
@@ -211,7 +211,7 @@ def tun_away(c):
             net.restart()
             missing = {4, 6}
             while missing:
-                r = net.probe.receive(lambda p: any(t.mine(p) and t.payload(p) for t in conns), 5)
+                r = net.probe.receive(lambda p: any(t.mine(p) and t.payload(p) for t in conns), 15)
                 c.check(r is not None, f"{nat}: IPv{missing}: the server's retransmission did not come to the new TUN")
                 missing.discard(r.version)
         c.equal(lan.packets(), [], "packets on the gateway's own network")
@@ -246,11 +246,11 @@ def no_trace(c):
     net.echo_server()
     net.once("up")
     net.restart()
+    talk_all(net)
     c.equal(net.gw.get_sysctl("net/ipv4/conf/all/rp_filter"), "0", "rp_filter of all")
     c.equal(net.gw.get_sysctl("net/ipv4/conf/eth0/rp_filter"), "1", "rp_filter of eth0, which had it by \"all\"")
     c.equal(net.gw.get_sysctl("net/ipv4/conf/eth1/rp_filter"), "2", "rp_filter of eth1")
     c.equal(net.gw.get_sysctl("net/netfilter/nf_conntrack_generic_timeout"), "600", "generic timeout")
-    talk_all(net)
     up = rules_only(net.state_of())
     net.probe.kill()
     net.restart()
@@ -446,8 +446,8 @@ def foreign_marks(c):
         net.gw.run(["nft", line])
     net.echo_server()
     net.restart()
-    c.equal(net.gw.get_sysctl("net/ipv4/conf/eth0/rp_filter"), "2", "rp_filter of eth0, strict with src_valid_mark")
     talk_all(net)
+    c.equal(net.gw.get_sysctl("net/ipv4/conf/eth0/rp_filter"), "2", "rp_filter of eth0, strict with src_valid_mark")
     talk_all(net, 41000)
     c.check(net.connections("--mark", f"{0x300 | kernel.MARK}/{0x300 | kernel.MARK}"), "the other software's bits are gone")
 

@@ -116,6 +116,10 @@ class Namespace:
                      "net/ipv4/ping_group_range": "0 2147483647"})
         self.ip("link set lo up")
 
+    def remove(self):
+        """Before its time: for cases that build a second network."""
+        remove_namespaces([self.name])
+
     def __enter__(self):
         self.back = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         setns(self.path)
@@ -279,13 +283,10 @@ class Case:
                 raise Failure(f"sanitizer report, {reports[0]}:\n{f.read()[:4000]}")
 
 
-def destroy(case_id):
-    """Ends every process in the namespaces of a case and removes the namespaces."""
-    prefix = f"arrd-{case_id}-"
-    names = sorted(n for n in (os.listdir("/run/netns") if os.path.isdir("/run/netns") else []) if n.startswith(prefix))
+def remove_namespaces(names):
+    """Ends every process in these namespaces, by its id, and removes them."""
     for n in names:
-        pids = subprocess.run(["ip", "netns", "pids", n], capture_output=True, text=True).stdout.split()
-        for pid in pids:
+        for pid in subprocess.run(["ip", "netns", "pids", n], capture_output=True, text=True).stdout.split():
             if int(pid) != os.getpid():
                 try:
                     os.kill(int(pid), signal.SIGKILL)
@@ -293,3 +294,9 @@ def destroy(case_id):
                     pass
     for n in names:
         subprocess.run(["ip", "netns", "del", n], capture_output=True)
+
+
+def destroy(case_id):
+    """Whatever a case left."""
+    prefix = f"arrd-{case_id}-"
+    remove_namespaces(sorted(n for n in (os.listdir("/run/netns") if os.path.isdir("/run/netns") else []) if n.startswith(prefix)))
