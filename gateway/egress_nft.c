@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* egress_nft.c - the nftables table `inet arrd`.
  *
- * BIT is the configured mark bit, Z EGRESS_ZONE, T the routing table of replies. The idea: a connection that
+ * In the text TUN and OUT are the TUN device and the egress interface, BIT the configured mark bit. T is the
+ * routing table of answers. The idea: a connection that
  * a branch began by the TUN carries BIT in its conntrack mark. Packets of its reply direction get BIT as
  * packet mark, whichever interface they come by, and a policy rule sends them to table T, which knows nothing
  * but the TUN. So no route to a branch's prefix is needed, and none is consulted: the machine's own network
@@ -40,20 +41,21 @@ bool ruleset_name_ok(const char *name)
 
 /* ---- the parts, in the order of the text --------------------------------------------------------------- */
 
-/* Both can be repeated on a table that is there: chains, sets and counters that exist are kept. */
+/* Counters, sets and chains that are there already are kept, and the text may be loaded again and again. */
 static void put_opening(FILE *f, const struct ruleset *r)
 {
+	static const char *const counters[] = {"branch_invalid", "branch_elsewhere", "branch_to_gateway",
+		"branch_untranslated", "server_tcp_invalid", "not_ours"};
+	uint32_t bit = r->conf->egress.mark;
+
+	fprintf(f, "define TUN = \"%s\"\n", r->conf->gateway.tun);
+	fprintf(f, "define OUT = \"%s\"\n", r->interface);
+	fprintf(f, "define BIT = 0x%08x\n", bit);
+	fprintf(f, "define OTHER_BITS = 0x%08x\n", ~bit);
 	fputs("add table inet arrd\n", f);
 	fputs(r->replace ? "delete table inet arrd\nadd table inet arrd\n" : "flush table inet arrd\n", f);
-}
-
-static void put_counters(FILE *f)
-{
-	static const char *const names[] = {"branch_invalid", "branch_elsewhere", "branch_to_gateway",
-		"branch_untranslated", "server_tcp_invalid", "not_ours"};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		fprintf(f, "add counter inet arrd %s\n", names[i]);
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+		fprintf(f, "add counter inet arrd %s\n", counters[i]);
 }
 
 static const char *timeout_name(const struct ruleset *r, uint8_t proto, char *buf, size_t len)
@@ -68,38 +70,45 @@ static const char *timeout_name(const struct ruleset *r, uint8_t proto, char *bu
 	return buf;
 }
 
-static uint32_t at_most(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
 /* A conntrack entry that outlived its flow could be taken over by another site's flow of the same tuple. */
 static void put_timeouts(FILE *f, const struct ruleset *r)
 {
 	const uint32_t *t = r->conf->flows.timeout_s;
+	const uint32_t stalled = t[FS_TCP_ESTABLISHED] < 300 ? t[FS_TCP_ESTABLISHED] : 300;
 	char name[64];
 
-	fprintf(f,
-		"add ct timeout inet arrd %s { protocol tcp; policy = { syn_sent : %u, syn_recv : %u, "
-		"established : %u, "
-		"fin_wait : %u, close_wait : %u, last_ack : %u, time_wait : %u, close : %u, retrans : %u, "
-		"unack : %u }; "
-		"}\n",
-		timeout_name(r, IPPROTO_TCP, name, sizeof(name)), t[FS_TCP_OPENING], t[FS_TCP_OPENING],
-		t[FS_TCP_ESTABLISHED], t[FS_TCP_HALF_CLOSED], t[FS_TCP_HALF_CLOSED], t[FS_TCP_CLOSING],
-		t[FS_TCP_CLOSING], t[FS_TCP_RESET], at_most(300, t[FS_TCP_ESTABLISHED]),
-		at_most(300, t[FS_TCP_ESTABLISHED]));
+	fprintf(f, "add ct timeout inet arrd %s { protocol tcp; policy = {",
+		timeout_name(r, IPPROTO_TCP, name, sizeof(name)));
+	fprintf(f, " syn_sent : %u, syn_recv : %u,", t[FS_TCP_OPENING], t[FS_TCP_OPENING]);
+	fprintf(f, " established : %u,", t[FS_TCP_ESTABLISHED]);
+	fprintf(f, " fin_wait : %u, close_wait : %u,", t[FS_TCP_HALF_CLOSED], t[FS_TCP_HALF_CLOSED]);
+	fprintf(f, " last_ack : %u, time_wait : %u,", t[FS_TCP_CLOSING], t[FS_TCP_CLOSING]);
+	fprintf(f, " close : %u, retrans : %u, unack : %u }; }\n", t[FS_TCP_RESET], stalled, stalled);
+
 	fprintf(f,
 		"add ct timeout inet arrd %s { protocol udp; policy = { unreplied : %u, replied : %u }; }\n",
 		timeout_name(r, IPPROTO_UDP, name, sizeof(name)), t[FS_UDP_ONE_WAY], t[FS_UDP_TWO_WAY]);
 }
 
-/* The addresses of GRE tunnels, (ours, theirs). A pair that several tunnels share (keys) comes once. */
+/* For connections that begin with a packet from (iifname) or to (oifname) the TUN. */
+static void put_timeout_rules(FILE *f, const struct ruleset *r, const char *chain, const char *device)
+{
+	char name[64];
+
+	if (!r->timeouts)
+		return;
+	fprintf(f, "add rule inet arrd %s %s $TUN ct state new meta l4proto tcp ct timeout set \"%s\"\n",
+		chain, device, timeout_name(r, IPPROTO_TCP, name, sizeof(name)));
+	fprintf(f, "add rule inet arrd %s %s $TUN ct state new meta l4proto udp ct timeout set \"%s\"\n",
+		chain, device, timeout_name(r, IPPROTO_UDP, name, sizeof(name)));
+}
+
 static int cmp_pair(const void *a, const void *b)
 {
 	return memcmp(a, b, 2 * sizeof(struct addr));
 }
 
+/* The addresses of GRE tunnels, (ours, theirs). A pair that several tunnels share (keys) comes once. */
 static int put_underlay_elements(FILE *f, const struct ruleset *r, bool is4)
 {
 	const struct config *c = r->conf;
@@ -128,108 +137,90 @@ static int put_underlay_elements(FILE *f, const struct ruleset *r, bool is4)
 	return 0;
 }
 
-static int put_underlay_sets(FILE *f, const struct ruleset *r)
+/* Before conntrack.
+ *
+ * The zone: a host behind the machine (its own network, if it is a router for that too) may begin a connection
+ * with the very tuple of a branch's. In one zone the second would join the first one's entry; tried, and one of
+ * the two lost its answers to the other. With a zone for the original direction they are two; reply tuples
+ * stay in the common zone, where NAT keeps them apart, and where answers are found without one.
+ *
+ * notrack: GRE in conntrack would cost an entry and a look-up a packet for nothing. */
+static int put_raw(FILE *f, const struct ruleset *r)
 {
-	fputs("add set inet arrd underlay4 { type ipv4_addr . ipv4_addr; comment \"GRE tunnels: ours . "
-	      "theirs\"; }\n"
-	      "add set inet arrd underlay6 { type ipv6_addr . ipv6_addr; comment \"GRE tunnels: ours . "
-	      "theirs\"; }\n"
+	fputs("add set inet arrd underlay4 {\n"
+	      "	type ipv4_addr . ipv4_addr; comment \"GRE tunnels: ours . theirs\"; }\n"
+	      "add set inet arrd underlay6 {\n"
+	      "	type ipv6_addr . ipv6_addr; comment \"GRE tunnels: ours . theirs\"; }\n"
 	      "flush set inet arrd underlay4\n"
 	      "flush set inet arrd underlay6\n",
 		f);
-	return put_underlay_elements(f, r, true) || put_underlay_elements(f, r, false) ? -ENOMEM : 0;
-}
-
-/* Priority raw, before conntrack.
- *
- * The zone: a host behind the machine (its own network, if it is a router for that too) may begin a
- * connection with the very tuple of a branch's. In one zone the second would join the first one's entry:
- * tried, and the host's answers went to the branch. With a zone for the original direction they are two; the
- * reply tuples stay in the common zone, where NAT keeps them apart, and where replies need no zone to be
- * found.
- *
- * notrack: GRE in conntrack would cost an entry and a look-up a packet for nothing. */
-static void put_raw(FILE *f, const struct ruleset *r)
-{
-	fputs("add chain inet arrd raw_in { type filter hook prerouting priority raw; policy accept; }\n"
-	      "add chain inet arrd raw_out { type filter hook output priority raw; policy accept; }\n",
+	if (put_underlay_elements(f, r, true) || put_underlay_elements(f, r, false))
+		return -ENOMEM;
+	fputs("table inet arrd {\n"
+	      "	chain raw_in {\n"
+	      "		type filter hook prerouting priority raw; policy accept;\n",
 		f);
-	fprintf(f,
-		"add rule inet arrd raw_in iifname \"%s\" ct original zone set %d comment \"branches' tuples "
-		"apart from others'\"\n",
-		r->conf->gateway.tun, EGRESS_ZONE);
-	fputs("add rule inet arrd raw_in meta l4proto gre ip daddr . ip saddr @underlay4 notrack comment "
-	      "\"underlay\"\n"
-	      "add rule inet arrd raw_in meta l4proto gre ip6 daddr . ip6 saddr @underlay6 notrack comment "
-	      "\"underlay\"\n"
-	      "add rule inet arrd raw_out meta l4proto gre ip saddr . ip daddr @underlay4 notrack comment "
-	      "\"underlay\"\n"
-	      "add rule inet arrd raw_out meta l4proto gre ip6 saddr . ip6 daddr @underlay6 notrack comment "
-	      "\"underlay\"\n",
+	fprintf(f, "		iifname $TUN ct original zone set %d comment \"apart from others' tuples\"\n",
+		EGRESS_ZONE);
+	fputs("		meta l4proto gre ip daddr . ip saddr @underlay4 notrack comment \"underlay\"\n"
+	      "		meta l4proto gre ip6 daddr . ip6 saddr @underlay6 notrack comment \"underlay\"\n"
+	      "	}\n"
+	      "	chain raw_out {\n"
+	      "		type filter hook output priority raw; policy accept;\n"
+	      "		meta l4proto gre ip saddr . ip daddr @underlay4 notrack comment \"underlay\"\n"
+	      "		meta l4proto gre ip6 saddr . ip6 daddr @underlay6 notrack comment \"underlay\"\n"
+	      "	}\n"
+	      "}\n",
 		f);
-}
-
-static void put_timeout_rules(FILE *f, const struct ruleset *r, const char *chain, const char *match)
-{
-	char name[64];
-
-	if (!r->timeouts)
-		return;
-	fprintf(f, "add rule inet arrd %s %s \"%s\" ct state new meta l4proto tcp ct timeout set \"%s\"\n",
-		chain, match, r->conf->gateway.tun, timeout_name(r, IPPROTO_TCP, name, sizeof(name)));
-	fprintf(f, "add rule inet arrd %s %s \"%s\" ct state new meta l4proto udp ct timeout set \"%s\"\n",
-		chain, match, r->conf->gateway.tun, timeout_name(r, IPPROTO_UDP, name, sizeof(name)));
+	return 0;
 }
 
 /* What conntrack calls invalid skips NAT and would leave with the branch's own source: it ends here.
  *
- * unmark: other software may copy the whole connection mark to the packet (a "restore mark" in mangle). Then
- * a branch's packet would carry BIT, and go straight back to the TUN. */
+ * unmark: other software may copy the whole connection mark to the packet ("restore mark"). Then a branch's
+ * packet would carry BIT, and go straight back to the TUN. */
 static void put_prerouting(FILE *f, const struct ruleset *r)
 {
-	const char *tun = r->conf->gateway.tun;
-	uint32_t bit = r->conf->egress.mark;
-
-	fputs("add chain inet arrd prerouting { type filter hook prerouting priority mangle; policy accept; "
-	      "}\n"
-	      "add chain inet arrd unmark { type filter hook prerouting priority mangle + 10; policy accept; "
+	fputs("table inet arrd {\n"
+	      "	chain prerouting {\n"
+	      "		type filter hook prerouting priority mangle; policy accept;\n"
+	      "		iifname $TUN ct state invalid,untracked counter name branch_invalid drop\n"
+	      "		iifname $TUN ct direction original ct mark set ct mark | $BIT"
+	      " comment \"begun by a branch\"\n"
+	      "		iifname != $TUN ct direction reply ct mark & $BIT == $BIT"
+	      " meta mark set meta mark | $BIT comment \"answer to a branch\"\n"
+	      "	}\n"
+	      "	chain unmark {\n"
+	      "		type filter hook prerouting priority mangle + 10; policy accept;\n"
+	      "		iifname $TUN meta mark & $BIT == $BIT meta mark set meta mark & $OTHER_BITS"
+	      " comment \"somebody restored it\"\n"
+	      "	}\n"
 	      "}\n",
 		f);
-	fprintf(f,
-		"add rule inet arrd prerouting iifname \"%s\" ct state invalid,untracked counter name "
-		"branch_invalid drop "
-		"comment \"would pass NAT by\"\n",
-		tun);
-	fprintf(f,
-		"add rule inet arrd prerouting iifname \"%s\" ct direction original ct mark set ct mark | "
-		"0x%08x "
-		"comment \"begun by a branch\"\n",
-		tun, bit);
 	put_timeout_rules(f, r, "prerouting", "iifname");
-	fprintf(f,
-		"add rule inet arrd prerouting iifname != \"%s\" ct direction reply ct mark & 0x%08x == "
-		"0x%08x "
-		"meta mark set meta mark | 0x%08x comment \"answer to a branch: to table %u\"\n",
-		tun, bit, bit, bit, r->conf->egress.table);
-	fprintf(f,
-		"add rule inet arrd unmark iifname \"%s\" meta mark & 0x%08x == 0x%08x meta mark set meta "
-		"mark & 0x%08x "
-		"comment \"whoever restored it from the connection\"\n",
-		tun, bit, bit, ~bit);
 }
 
-/* Answers of the machine itself to a branch: services, resets, ICMP errors about packets on their way from
- * it. */
-static void put_output(FILE *f, const struct ruleset *r)
+/* Answers of the machine itself to a branch: services, resets, ICMP errors about packets on their way from it. */
+static void put_output(FILE *f)
 {
-	uint32_t bit = r->conf->egress.mark;
+	fputs("table inet arrd {\n"
+	      "	chain output {\n"
+	      "		type route hook output priority mangle; policy accept;\n"
+	      "		ct direction reply ct mark & $BIT == $BIT meta mark set meta mark | $BIT"
+	      " comment \"answer to a branch\"\n"
+	      "	}\n"
+	      "}\n",
+		f);
+}
 
-	fputs("add chain inet arrd output { type route hook output priority mangle; policy accept; }\n", f);
-	fprintf(f,
-		"add rule inet arrd output ct direction reply ct mark & 0x%08x == 0x%08x meta mark set meta "
-		"mark | 0x%08x "
-		"comment \"answer to a branch: to table %u\"\n",
-		bit, bit, bit, r->conf->egress.table);
+static void put_service(FILE *f, const struct conf_service *s)
+{
+	fputs("		iifname $TUN ", f);
+	if (s->proto)
+		fprintf(f, "meta l4proto %u ", s->proto);
+	if (s->port)
+		fprintf(f, "th dport %u ", s->port);
+	fputs("accept comment \"local service\"\n", f);
 }
 
 /* From the TUN to the machine: answers to what it began itself (arrd as a branch), and what the configuration
@@ -240,99 +231,80 @@ static void put_output(FILE *f, const struct ruleset *r)
 static void put_input(FILE *f, const struct ruleset *r)
 {
 	const struct conf_egress *e = &r->conf->egress;
-	const char *tun = r->conf->gateway.tun;
 
-	fputs("add chain inet arrd input { type filter hook input priority filter; policy accept; }\n", f);
-	fprintf(f, "add rule inet arrd input iifname \"%s\" ct state established,related accept\n", tun);
-	for (size_t i = 0; i < e->nlocal_services; i++) {
-		const struct conf_service *s = &e->local_services[i];
-
-		fprintf(f, "add rule inet arrd input iifname \"%s\" ", tun);
-		if (s->proto)
-			fprintf(f, "meta l4proto %u ", s->proto);
-		if (s->port)
-			fprintf(f, "th dport %u ", s->port);
-		fputs("accept comment \"local service\"\n", f);
-	}
-	fprintf(f, "add rule inet arrd input iifname \"%s\" counter name branch_to_gateway drop\n", tun);
+	fputs("table inet arrd {\n"
+	      "	chain input {\n"
+	      "		type filter hook input priority filter; policy accept;\n"
+	      "		iifname $TUN ct state established,related accept\n",
+		f);
+	for (size_t i = 0; i < e->nlocal_services; i++)
+		put_service(f, &e->local_services[i]);
+	fputs("		iifname $TUN counter name branch_to_gateway drop\n", f);
 	if (e->nat == NAT_MASQUERADE)
-		fprintf(f,
-			"add rule inet arrd input iifname \"%s\" meta l4proto tcp ct state invalid "
-			"counter name server_tcp_invalid drop comment \"would be answered by a reset\"\n",
-			r->interface);
+		fputs("		iifname $OUT meta l4proto tcp ct state invalid"
+		      " counter name server_tcp_invalid drop comment \"else a reset answers\"\n",
+			f);
+	fputs("	}\n"
+	      "}\n",
+		f);
 }
 
 /* A branch's packets leave by the egress interface and no other: there they would not be translated. What
  * arrives for the TUN is judged by arrd. The rest is forwarded if it was before arrd came. */
 static void put_forward(FILE *f, const struct ruleset *r)
 {
-	const char *tun = r->conf->gateway.tun;
-
-	fputs("add chain inet arrd forward { type filter hook forward priority filter; policy accept; }\n",
+	fputs("table inet arrd {\n"
+	      "	chain forward {\n"
+	      "		type filter hook forward priority filter; policy accept;\n"
+	      "		iifname $TUN oifname != $OUT counter name branch_elsewhere drop\n"
+	      "		iifname $TUN accept\n"
+	      "		oifname $TUN accept\n",
 		f);
-	fprintf(f,
-		"add rule inet arrd forward iifname \"%s\" oifname != \"%s\" counter name branch_elsewhere "
-		"drop "
-		"comment \"not the egress interface\"\n",
-		tun, r->interface);
-	fprintf(f, "add rule inet arrd forward iifname \"%s\" accept\n", tun);
-	fprintf(f, "add rule inet arrd forward oifname \"%s\" accept\n", tun);
 	if (r->forwarding4_is_ours)
-		fprintf(f,
-			"add rule inet arrd forward meta nfproto ipv4 iifname \"%s\" counter name not_ours "
-			"drop "
-			"comment \"IPv4 forwarding was off here before arrd\"\n",
-			r->interface);
-	if (r->forwarding6_is_ours && r->forwarding6_all)
-		fputs("add rule inet arrd forward meta nfproto ipv6 counter name not_ours drop "
-		      "comment \"IPv6 forwarding was off before arrd\"\n",
+		fputs("		meta nfproto ipv4 iifname $OUT counter name not_ours drop"
+		      " comment \"was not forwarded before arrd\"\n",
 			f);
-	else if (r->forwarding6_is_ours)
+	if (r->forwarding6_is_ours)
 		fprintf(f,
-			"add rule inet arrd forward meta nfproto ipv6 iifname \"%s\" counter name not_ours "
-			"drop "
-			"comment \"IPv6 forwarding was off here before arrd\"\n",
-			r->interface);
+			"		meta nfproto ipv6 %scounter name not_ours drop"
+			" comment \"was not forwarded before arrd\"\n",
+			r->forwarding6_all ? "" : "iifname $OUT ");
+	fputs("	}\n"
+	      "}\n",
+		f);
 }
 
 /* guard stands after srcnat. The accepted: translated connections, and answers to what somebody outside began
  * (who knows the address that he wrote to). All else from a branch was missed by NAT, for whatever reason.
  *
- * The kernel speaks multicast of its own on every interface (group reports, address detection, solicitations); on the
- * TUN that would only count as packets without a flow. */
+ * The kernel speaks multicast of its own on every interface (group reports, address detection, solicitations);
+ * on the TUN that would only count as packets without a flow. */
 static void put_postrouting(FILE *f, const struct ruleset *r)
 {
-	const char *tun = r->conf->gateway.tun;
-	uint32_t bit = r->conf->egress.mark;
+	bool nat = r->conf->egress.nat == NAT_MASQUERADE;
 
-	fputs("add chain inet arrd guard { type filter hook postrouting priority srcnat + 10; policy accept; "
-	      "}\n"
-	      "add chain inet arrd nat { type nat hook postrouting priority srcnat; policy accept; }\n",
+	fputs("table inet arrd {\n"
+	      "	chain nat {\n"
+	      "		type nat hook postrouting priority srcnat; policy accept;\n"
+	      "	}\n"
+	      "	chain guard {\n"
+	      "		type filter hook postrouting priority srcnat + 10; policy accept;\n"
+	      "		oifname $TUN ip daddr 224.0.0.0/4 drop comment \"not for the TUN\"\n"
+	      "		oifname $TUN ip6 daddr ff00::/8 drop comment \"not for the TUN\"\n",
 		f);
-	fprintf(f,
-		"add rule inet arrd guard oifname \"%s\" ip daddr 224.0.0.0/4 drop comment \"not for the "
-		"TUN\"\n"
-		"add rule inet arrd guard oifname \"%s\" ip6 daddr ff00::/8 drop comment \"not for the "
-		"TUN\"\n",
-		tun, tun);
+	if (nat)
+		fputs("		iifname $TUN oifname $OUT ct status snat accept\n"
+		      "		iifname $TUN oifname $OUT ct direction reply ct mark & $BIT == 0 accept\n"
+		      "		iifname $TUN oifname $OUT counter name branch_untranslated drop"
+		      " comment \"no branch's source leaves\"\n",
+			f);
+	fputs("	}\n"
+	      "}\n",
+		f);
 	put_timeout_rules(f, r, "guard", "oifname");
-	if (r->conf->egress.nat == NAT_NONE) {
-		fputs("delete chain inet arrd nat\n", f);
-		return;
-	}
-	fprintf(f, "add rule inet arrd nat ct mark & 0x%08x == 0x%08x oifname \"%s\" masquerade\n", bit, bit,
-		r->interface);
-	fprintf(f, "add rule inet arrd guard iifname \"%s\" oifname \"%s\" ct status snat accept\n", tun,
-		r->interface);
-	fprintf(f,
-		"add rule inet arrd guard iifname \"%s\" oifname \"%s\" ct direction reply ct mark & 0x%08x "
-		"== 0 accept\n",
-		tun, r->interface, bit);
-	fprintf(f,
-		"add rule inet arrd guard iifname \"%s\" oifname \"%s\" counter name branch_untranslated "
-		"drop "
-		"comment \"no branch's source leaves\"\n",
-		tun, r->interface);
+	fputs(nat ? "add rule inet arrd nat ct mark & $BIT == $BIT oifname $OUT masquerade\n"
+		  : "delete chain inet arrd nat\n",
+		f);
 }
 
 char *ruleset_text(const struct ruleset *r)
@@ -345,13 +317,11 @@ char *ruleset_text(const struct ruleset *r)
 	if (!f)
 		return NULL;
 	put_opening(f, r);
-	put_counters(f);
 	if (r->timeouts)
 		put_timeouts(f, r);
-	rc = put_underlay_sets(f, r);
-	put_raw(f, r);
+	rc = put_raw(f, r);
 	put_prerouting(f, r);
-	put_output(f, r);
+	put_output(f);
 	put_input(f, r);
 	put_forward(f, r);
 	put_postrouting(f, r);
