@@ -65,7 +65,8 @@
 	X(QUEUE_FULL, "queue_full", "the socket's send queue was full")                                      \
 	X(RATE_LIMITED, "rate_limited", "an answer of the gateway's own was not sent, to bound their rate")
 
-/* clang-format off: it takes DROP_COUNT for a continued line */
+/* The formatter would take DROP_COUNT for a continued line. */
+/* clang-format off */
 enum drop {
 	DROP_NONE,
 #define X(id, name, text) DROP_##id,
