@@ -112,11 +112,10 @@ static uint32_t error6(
 {
 	const struct pkt *q = &it->p;
 	uint32_t n = q->len < QUOTE6 ? q->len : QUOTE6;
-	struct ip6_hdr ip = {.ip6_vfc = 6 << 4,
-		.ip6_nxt = IPPROTO_ICMPV6,
-		.ip6_hlim = 64,
-		.ip6_plen = htons((uint16_t)(8 + n))};
+	struct ip6_hdr ip = {.ip6_nxt = IPPROTO_ICMPV6, .ip6_hlim = 64, .ip6_plen = htons((uint16_t)(8 + n))};
 	struct icmp6_hdr ic = {0};
+
+	ip.ip6_vfc = 6 << 4; /* not in the initialiser: a union with the above */
 
 	switch (what) {
 	case ANSWER_TTL:

@@ -358,8 +358,8 @@ int gateway_reload(struct gateway *gw, char **errors)
 	r = config_load(gw->conf->path, &c, &text);
 	if (r < 0) {
 		gw->failed_reloads++;
-		log_error(gw->log, "config", NULL, "not reloaded, everything stays as it was:\n%s",
-			text ? text : strerror(-r));
+		log_error(gw->log, "config", NULL, "not reloaded, everything stays as it was");
+		log_lines(gw->log, LOG_LEVEL_ERROR, "config", NULL, text ? text : strerror(-r));
 		if (errors)
 			*errors = text;
 		else
@@ -387,6 +387,8 @@ int gateway_reload(struct gateway *gw, char **errors)
 	log_set_level(gw->log, c->gateway.log_level);
 	config_free(gw->conf);
 	gw->conf = c;
+	if (c->warnings)
+		log_lines(gw->log, LOG_LEVEL_WARNING, "config", NULL, c->warnings);
 	gw->reloads++;
 	gw->reloaded_ms = gateway_now();
 	log_notice(gw->log, "config", NULL, "reloaded: %u tunnels", tunnels_count(t));

@@ -219,24 +219,48 @@ static int run(struct config *conf, struct log *log, int ready_fd)
 	return failed ? EX_SOFTWARE : EX_OK;
 }
 
+/* A reload reads the file again, from the background too, whose directory is another. NULL: no memory. */
+static char *absolute(const char *file)
+{
+	char *cwd, *path = NULL;
+
+	if (file[0] == '/')
+		return strdup(file);
+	cwd = getcwd(NULL, 0);
+	if (!cwd || asprintf(&path, "%s/%s", cwd, file) < 0)
+		path = NULL;
+	free(cwd);
+	return path;
+}
+
+static int load(const char *file, struct config **conf)
+{
+	char *errors = NULL, *path = absolute(file);
+	int r = path ? config_load(path, conf, &errors) : -ENOMEM;
+
+	if (r < 0)
+		fputs(errors ? errors : "out of memory\n", stderr);
+	free(errors);
+	free(path);
+	return r;
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
 	struct config *conf;
 	struct log *log;
-	char *errors = NULL;
 	int status = parse_options(argc, argv, &o), fd = -1;
 
 	if (status >= 0)
 		return status;
 	if (sodium_init() < 0)
 		return EX_OSERR;
-	if (config_load(o.config, &conf, &errors) < 0) {
-		fputs(errors ? errors : "out of memory\n", stderr);
-		free(errors);
+	if (load(o.config, &conf) < 0)
 		return EX_CONFIG;
-	}
 	if (o.check) {
+		if (conf->warnings)
+			fputs(conf->warnings, stderr);
 		printf("%s: %zu tunnels, no errors\n", o.config, conf->ntunnels);
 		config_free(conf);
 		return EX_OK;
@@ -249,6 +273,8 @@ int main(int argc, char **argv)
 		}
 	}
 	log = log_open(conf->gateway.log_level);
+	if (conf->warnings)
+		log_lines(log, LOG_LEVEL_WARNING, "config", NULL, conf->warnings);
 	if (o.cleanup) {
 		status = egress_cleanup(conf, log) < 0 ? EX_UNAVAILABLE : EX_OK;
 		config_free(conf);

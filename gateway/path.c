@@ -135,7 +135,8 @@ static void on_gre_error(void *arg, const struct gre_error *e)
 	if (!t)
 		return;
 	if (e->mtu) {
-		tunnel_path_mtu(t, e->mtu, path->now);
+		if (!tunnel_path_mtu(t, e->mtu, path->now))
+			return;
 		log_limited(path->gw->log, &t->loglim, path->now, LOG_LEVEL_INFO, "tunnel", t->conf->name,
 			"path MTU %u, says %s", t->pmtu, addr_str(&e->reporter, who));
 		return;

@@ -8,8 +8,6 @@
  */
 #include "gateway/tunnel.h"
 
-#include "gre/gre.h"
-
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -221,21 +219,12 @@ enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms)
 	return now_ms < t->down_until_ms ? TUNNEL_DOWN : TUNNEL_UP;
 }
 
-uint32_t tunnel_overhead(const struct tunnel *t)
-{
-	struct gre_hdr h = {.has_csum = t->conf->gre_checksum,
-		.has_key = t->conf->gre_has_key,
-		.has_seq = t->conf->gre_sequence};
-
-	return gre_hdr_len(&h) + (addr_is4(&t->conf->local) ? 20 : 40);
-}
-
 uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms)
 {
 	uint32_t mtu = t->conf->mtu;
 
 	if (t->pmtu && now_ms < t->pmtu_until_ms) {
-		uint32_t fits = t->pmtu - tunnel_overhead(t);
+		uint32_t fits = t->pmtu - conf_tunnel_overhead(t->conf);
 
 		if (fits < mtu)
 			mtu = fits;
@@ -243,16 +232,19 @@ uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms)
 	return ver == 6 && mtu < 1280 ? 1280 : mtu;
 }
 
-void tunnel_path_mtu(struct tunnel *t, uint32_t mtu, uint64_t now_ms)
+bool tunnel_path_mtu(struct tunnel *t, uint32_t mtu, uint64_t now_ms)
 {
 	uint32_t least = addr_is4(&t->conf->local) ? 576 : 1280;
+	bool news;
 
 	if (mtu < least)
 		mtu = least;
 	if (t->pmtu && now_ms < t->pmtu_until_ms && t->pmtu < mtu)
-		return;
+		return false;
+	news = t->pmtu != mtu || now_ms >= t->pmtu_until_ms;
 	t->pmtu = mtu;
 	t->pmtu_until_ms = now_ms + TUNNEL_PMTU_MS;
+	return news;
 }
 
 bool tunnel_may_answer(struct tunnel *t, uint64_t now_ms)

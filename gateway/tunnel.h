@@ -68,11 +68,9 @@ enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms);
  * below that the outer packet is fragmented (RFC 7676 3.3). */
 uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms);
 
-/* The path of the outer packets takes no more than mtu octets. Believed down to 576 (IPv4) or 1280 (IPv6). */
-void tunnel_path_mtu(struct tunnel *t, uint32_t mtu, uint64_t now_ms);
-
-/* Octets that the tunnel puts before an inner packet. */
-uint32_t tunnel_overhead(const struct tunnel *t);
+/* The path of the outer packets takes no more than mtu octets. Believed down to 576 (IPv4) or 1280 (IPv6). Returns
+ * whether that is news. */
+bool tunnel_path_mtu(struct tunnel *t, uint32_t mtu, uint64_t now_ms);
 
 /* May the gateway send a message of its own into this tunnel (100 at once, 100 a second)? Takes a token. */
 bool tunnel_may_answer(struct tunnel *t, uint64_t now_ms);

@@ -94,7 +94,8 @@ static void queue(struct path *path, const struct pkt *p, struct tunnel *t, cons
 	tx->tos = (uint8_t)((c->dscp == DSCP_INHERIT ? p->tos & ~ECN_MASK : c->dscp << 2) |
 			    (p->tos & ECN_MASK));
 	/* Where even 1280 octets of IPv6 do not fit the path, the outer packet is fragmented. */
-	tx->df = !(t->pmtu && path->now < t->pmtu_until_ms && hlen + plen + tunnel_overhead(t) > t->pmtu);
+	tx->df = !(t->pmtu && path->now < t->pmtu_until_ms &&
+		   hlen + plen + conf_tunnel_overhead(t->conf) > t->pmtu);
 	if (hlen) {
 		if (hdr != copy)
 			memcpy(copy, hdr, hlen);
@@ -215,7 +216,7 @@ static void too_big_for_device(struct path *path, struct tunnel *t)
 	if (connect(s, &to.sa, v4 ? sizeof(to.in) : sizeof(to.in6)) == 0 &&
 		getsockopt(s, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu, &len) == 0 &&
 		mtu > 0)
-		tunnel_path_mtu(t, (uint32_t)mtu, path->now);
+		(void)tunnel_path_mtu(t, (uint32_t)mtu, path->now);
 	close(s);
 }
 

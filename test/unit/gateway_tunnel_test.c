@@ -214,10 +214,11 @@ static void path_mtu(void **state)
 	assert_int_equal(tunnels_new(&o->t, &o->conf, NULL), 0);
 	a = tunnels_at(o->t, 0);
 	b = tunnels_at(o->t, 1);
-	assert_int_equal(tunnel_overhead(a), 28);
-	assert_int_equal(tunnel_overhead(b), 44);
+	assert_int_equal(conf_tunnel_overhead(a->conf), 28);
+	assert_int_equal(conf_tunnel_overhead(b->conf), 44);
 	assert_int_equal(tunnel_mtu(a, 4, 1000), 1476);
-	tunnel_path_mtu(a, 1428, 1000);
+	assert_true(tunnel_path_mtu(a, 1428, 1000));
+	assert_false(tunnel_path_mtu(a, 1428, 1001));
 	assert_int_equal(tunnel_mtu(a, 4, 1000), 1400);
 	tunnel_path_mtu(a, 1450, 1000); /* a larger one is no news */
 	assert_int_equal(tunnel_mtu(a, 4, 1000), 1400);
