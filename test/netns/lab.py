@@ -183,8 +183,8 @@ class Namespace:
 class Case:
     """One running test case."""
 
-    def __init__(self, name, build, directory, scale, verbose=False):
-        self.name, self.build, self.dir, self.scale, self.verbose = name, os.path.abspath(build), directory, scale, verbose
+    def __init__(self, name, build, directory, scale, quiet=False):
+        self.name, self.build, self.dir, self.scale, self.quiet = name, os.path.abspath(build), directory, scale, quiet
         self.id = os.getpid()
         self.finishers, self.witnesses = [], []
         self.env = dict(os.environ, LC_ALL="C.UTF-8", PATH="/usr/sbin:/usr/bin:/sbin:/bin",
@@ -195,7 +195,8 @@ class Case:
     # ---- saying, running, waiting
 
     def say(self, text):
-        print(f"{time.monotonic():.3f} {text}", flush=True)
+        if not self.quiet:
+            print(f"{time.monotonic():.3f} {text}", flush=True)
 
     def shell(self, argv, seconds=20, ok=(0,), input=None):
         limit = seconds * self.scale

@@ -172,12 +172,13 @@ class Gateway:
 class Net:
     """The standard topology. sites: how many branches; egress, gateway, flows: options of arrd.
 
-    outer: 4 or 6. cpe: False if the case brings its own branch routers. lan: a namespace `lan` on the gateway's
-    egress side is made with this network instead of inet's, see LAN in cases. keys: a GRE key for each tunnel.
+    outer: 4 or 6. cpe: False if the case brings its own branch routers. keys: a GRE key for each tunnel; different ones
+    put all tunnels between the same two addresses. tunnel: options of every tunnel, or a function from its number to
+    them. names: of the tunnels [t1, t2 ...], which belong to the sites s1, s2 ... start: whether arrd is started.
     """
 
     def __init__(self, case, sites=2, outer=4, cpe=True, keys=None, nat="none", tunnel=None, egress=None, gateway=None,
-                 flows=None, build=None, branch_options="", mtu=None, start=True):
+                 flows=None, build=None, branch_options="", mtu=None, names=None, start=True):
         self.case, self.outer, self.n, self.keys = case, outer, sites, keys
         self.mtu = mtu or TUNNEL_MTU[outer] - 4 * sum([keys is not None, "csum" in branch_options, "seq" in branch_options])
         self.inet, self.gw, self.wan = case.ns("inet"), case.ns("gw"), case.ns("wan")
@@ -191,7 +192,7 @@ class Net:
         for i in range(1, sites + 1):
             if cpe:
                 self.branch(i)
-            tunnels[f"t{i}"] = {**self.tunnel_options(i), **(options(i) if callable(options) else options)}
+            tunnels[names[i - 1] if names else f"t{i}"] = {**self.tunnel_options(i), **(options(i) if callable(options) else options)}
         if cpe:
             self.start_cpe()
         self.gateway = Gateway(case, self.gw, tunnels, egress={"nat": nat, **(egress or {})}, gateway=gateway, flows=flows,
@@ -269,8 +270,8 @@ class Net:
         if rate:
             self.slow = self.inet.tool("tagserver", *args(SLOW), "--rate", rate, name="slowserver").ready()
 
-    def web(self, files):
-        """nginx, serving files: {name: content}."""
+    def web(self, files, rate=0):
+        """nginx, serving files: {name: content}; rate: of each download, as nginx writes it, 0: unlimited."""
         lab.need("nginx")
         d = self.case.file("web")
         os.makedirs(d)
@@ -283,7 +284,7 @@ events {{ worker_connections 1024; }}
 http {{
   access_log off; client_max_body_size 1g; default_type application/octet-stream; sendfile on;
   client_body_temp_path {d}/b; proxy_temp_path {d}/p; fastcgi_temp_path {d}/f; uwsgi_temp_path {d}/u; scgi_temp_path {d}/s;
-  server {{ listen 80; listen [::]:80; root {d}; location = /who {{ return 200 "$remote_addr $remote_port\\n"; }}
+  server {{ listen 80; listen [::]:80; root {d}; limit_rate {rate}; location = /who {{ return 200 "$remote_addr $remote_port\\n"; }}
     location = /put {{ return 200; }} }}
 }}
 """)
