@@ -171,10 +171,11 @@ lint:
 c_src := $(sort $(wildcard gateway/base/*.c gateway/*.c gre/*.c flowstate/*.c test/*/*.c))
 c_hdr := $(sort $(wildcard gateway/base/*.h gateway/*.h gre/*.h flowstate/*.h test/*/*.h))
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
-build/tidy/%.ok: %.c $$(if $$(wildcard build/$$*.d),build/$$*.o) .clang-tidy
+build/tidy/%.ok: %.c $$(if $$(wildcard build/$$*.d),build/$$*.o) .clang-tidy test/unit/.clang-tidy
 	@mkdir -p $(@D)
 	@$(TIDY) $< -- -std=c17 -D_GNU_SOURCE -I. $(PC_CFLAGS) $(tidy_dpdk) 2>$@.err || { cat $@.err; exit 1; }
 	@touch $@
+build/tidy/test/bench/flowtable.ok: tidy_dpdk = $(shell pkg-config --cflags libdpdk)
 tidy: $(c_src:%.c=build/tidy/%.ok)
 print-c_src:
 	@echo $(c_src)
