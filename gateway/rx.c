@@ -164,7 +164,6 @@ static bool take_gre(struct path *path, struct item *it, const struct gre_rx *rx
 	if (!d && rx->hdr.proto == GRE_PROTO_NONE) {
 		/* The answer to a keepalive that we did not send: harmless, says that the peer lives. */
 		t->rx_last_ms = path->now;
-		t->down_until_ms = 0;
 		return false;
 	}
 	if (!d && rx->hdr.proto != GRE_PROTO_IPV4 && rx->hdr.proto != GRE_PROTO_IPV6)
@@ -172,7 +171,6 @@ static bool take_gre(struct path *path, struct item *it, const struct gre_rx *rx
 	if (d)
 		goto drop;
 	t->rx_last_ms = path->now;
-	t->down_until_ms = 0;
 	if (take_keepalive(path, t, rx))
 		return false;
 	it->from = t;

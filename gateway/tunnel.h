@@ -15,7 +15,8 @@ struct counters {
 	uint64_t drops[DROP_COUNT];
 };
 
-/* GRE has no handshake: a tunnel is up until sending fails, and again when something comes from it. */
+/* GRE has no handshake: a tunnel is up until sending fails, and is tried again after a while. That packets come from
+ * the branch says nothing of the way to it. */
 enum tunnel_state { TUNNEL_UP, TUNNEL_DOWN };
 #define TUNNEL_DOWN_MS 10000  /* how long a failure is remembered */
 #define TUNNEL_PMTU_MS 600000 /* how long a path MTU is (RFC 1191 6.3) */

@@ -189,7 +189,7 @@ def tunnel_fails(c):
         br3: 10.0.1.5 -- tun0 -- t3, site other ----------------------------------- /
 
     When sending by a tunnel fails, its flows take the other tunnel of their site at once, and never another site's;
-    when a site has no other tunnel, packets are dropped by name until it is back.
+    when a site has no other tunnel, it is tried with each packet: the first one that can be sent is.
     """
     net, br = two_ways(c)
     goes_on = download(c, net)
@@ -199,7 +199,7 @@ def tunnel_fails(c):
     goes_on("the download to go on by t2")
     c.check(sent_by(net)["t2"] > before["t2"] + 50, "nothing was sent by t2")
     net.gw.ip(f"route add unreachable {net.remote(3)}/32")
-    net.gateway.wait_drop("tunnel_down")
+    net.gateway.wait_drop("send_error")
     net.gw.ip(f"route del unreachable {net.remote(1)}/32", f"route del unreachable {net.remote(3)}/32")
     c.wait(lambda: all(t["state"] == "up" for t in net.gateway.json("tunnels")), 20, "all tunnels to be up again")
     goes_on("the downloads to go on", 20)
