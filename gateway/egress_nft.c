@@ -22,6 +22,9 @@
  * that adds the new ones. Deleting a `ct timeout` object takes the timeouts away from all connections that
  * were begun under it, and they would fall back to the kernel's five days; so these objects are named by what
  * they say, and stay. Counters stay as well.
+ *
+ * Protocols stand as numbers (6 TCP, 17 UDP, 47 GRE): libnftables looks names up in /etc/protocols, which a
+ * minimal system does not have.
  */
 #include "gateway/egress_private.h"
 
@@ -97,9 +100,9 @@ static void put_timeout_rules(FILE *f, const struct ruleset *r, const char *chai
 
 	if (!r->timeouts)
 		return;
-	fprintf(f, "add rule inet arrd %s %s $TUN ct state new meta l4proto tcp ct timeout set \"%s\"\n",
-		chain, device, timeout_name(r, IPPROTO_TCP, name, sizeof(name)));
-	fprintf(f, "add rule inet arrd %s %s $TUN ct state new meta l4proto udp ct timeout set \"%s\"\n",
+	fprintf(f, "add rule inet arrd %s %s $TUN ct state new meta l4proto 6 ct timeout set \"%s\"\n", chain,
+		device, timeout_name(r, IPPROTO_TCP, name, sizeof(name)));
+	fprintf(f, "add rule inet arrd %s %s $TUN ct state new meta l4proto 17 ct timeout set \"%s\"\n",
 		chain, device, timeout_name(r, IPPROTO_UDP, name, sizeof(name)));
 }
 
@@ -162,13 +165,13 @@ static int put_raw(FILE *f, const struct ruleset *r)
 		f);
 	fprintf(f, "		iifname $TUN ct original zone set %d comment \"apart from others' tuples\"\n",
 		EGRESS_ZONE);
-	fputs("		meta l4proto gre ip daddr . ip saddr @underlay4 notrack comment \"underlay\"\n"
-	      "		meta l4proto gre ip6 daddr . ip6 saddr @underlay6 notrack comment \"underlay\"\n"
+	fputs("		meta l4proto 47 ip daddr . ip saddr @underlay4 notrack comment \"underlay\"\n"
+	      "		meta l4proto 47 ip6 daddr . ip6 saddr @underlay6 notrack comment \"underlay\"\n"
 	      "	}\n"
 	      "	chain raw_out {\n"
 	      "		type filter hook output priority raw; policy accept;\n"
-	      "		meta l4proto gre ip saddr . ip daddr @underlay4 notrack comment \"underlay\"\n"
-	      "		meta l4proto gre ip6 saddr . ip6 daddr @underlay6 notrack comment \"underlay\"\n"
+	      "		meta l4proto 47 ip saddr . ip daddr @underlay4 notrack comment \"underlay\"\n"
+	      "		meta l4proto 47 ip6 saddr . ip6 daddr @underlay6 notrack comment \"underlay\"\n"
 	      "	}\n"
 	      "}\n",
 		f);
@@ -241,7 +244,7 @@ static void put_input(FILE *f, const struct ruleset *r)
 		put_service(f, &e->local_services[i]);
 	fputs("		iifname $TUN counter name branch_to_gateway drop\n", f);
 	if (e->nat == NAT_MASQUERADE)
-		fputs("		iifname $OUT meta l4proto tcp ct state invalid"
+		fputs("		iifname $OUT meta l4proto 6 ct state invalid"
 		      " counter name server_tcp_invalid drop comment \"else a reset answers\"\n",
 			f);
 	fputs("	}\n"
