@@ -21,6 +21,10 @@
 
 #define IP4_HDR 20
 
+/* What ICMP reported of a packet that was sent comes out of the next call that receives, once. So a call that fails is
+ * made again; more often than once, since another report can come in between. */
+#define PENDING_ERRORS 4
+
 static int set_int(int fd, int level, int name, int value)
 {
 	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;

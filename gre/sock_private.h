@@ -12,10 +12,6 @@
 #define RX_SLOT     (GRE_HEADROOM + 65536) /* an IPv4 datagram and an IPv6 payload have at most 65535 octets */
 #define CONTROL_MAX 256                    /* octets of ancillary data a message */
 
-/* A raw socket reports an error of an earlier packet once, on whatever call comes next. So a call that fails
- * is made again; more often than once, since another report can come in between. */
-#define PENDING_ERRORS 4
-
 union sockaddr_any {
 	struct sockaddr sa;
 	struct sockaddr_in in;

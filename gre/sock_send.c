@@ -92,21 +92,9 @@ static void fill(struct gre_sock *s, unsigned i, const struct gre_tx *tx)
 		fill6(m, &s->tx_name[i], tx);
 }
 
-/* Sends the messages [from, to). Returns how many went, at least one, or -errno of the first. */
-static int send_some(struct gre_sock *s, unsigned from, unsigned to)
-{
-	int n;
-
-	for (unsigned tries = 0; (n = sendmmsg(s->fd, s->tx_msg + from, to - from, MSG_DONTWAIT)) < 0;
-		tries++) {
-		/* These are about now, all others may be the report of an earlier packet's error. */
-		if (errno == EAGAIN || errno == ENOBUFS || tries == PENDING_ERRORS)
-			return -errno;
-	}
-	return n;
-}
-
-/* Sends n packets, at most GRE_BATCH, that are alike in df. Sets err. */
+/* Sends n packets, at most GRE_BATCH, that are alike in df. Sets err. sendmmsg stops at the first packet that fails, and
+ * says why only when asked to begin with that one. (What ICMP reported of earlier packets never fails a packet here:
+ * raw sockets tell that when receiving.) */
 static unsigned send_run(struct gre_sock *s, struct gre_tx *tx, unsigned n)
 {
 	unsigned sent = 0;
@@ -114,15 +102,16 @@ static unsigned send_run(struct gre_sock *s, struct gre_tx *tx, unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		fill(s, i, &tx[i]);
 	for (unsigned i = 0; i < n;) {
-		int r = send_some(s, i, n);
+		int r = sendmmsg(s->fd, s->tx_msg + i, n - i, MSG_DONTWAIT);
 
-		if (r == -EAGAIN) { /* the socket's buffer is full: so it will be for the others */
+		if (r < 0 &&
+			errno == EAGAIN) { /* the socket's buffer is full: so it will be for the others */
 			while (i < n)
 				tx[i++].err = EAGAIN;
 			break;
 		}
 		if (r < 0) {
-			tx[i++].err = -r;
+			tx[i++].err = errno;
 			continue;
 		}
 		sent += (unsigned)r;

@@ -65,6 +65,7 @@ CHANGE(first_bad_csum, a->csum = CSUM_BAD)
 CHANGE(both_partial, a->csum = b->csum = CSUM_HALF)
 CHANGE(second_partial, b->csum = CSUM_HALF)
 CHANGE(udp_absent, a->csum = b->csum = CSUM_NONE)
+CHANGE(udp_first_absent, a->csum = CSUM_NONE)
 CHANGE(udp_second_absent, b->csum = CSUM_NONE)
 
 static const struct rule rules[] = {
@@ -125,6 +126,7 @@ static const struct rule rules[] = {
 	{"second partial", TCP6, second_partial, true},
 	{"UDP partial", UDP6, both_partial, true},
 	{"UDP without checksum", UDP4, udp_absent, false},
+	{"UDP first without checksum", UDP4, udp_first_absent, false},
 	{"UDP second without checksum", UDP4, udp_second_absent, false},
 };
 

@@ -71,6 +71,8 @@ static const struct {
 	{"option length 1", UDP4, 0, true, {IHL_PLUS(1), {20, 7}, {21, 1}}, DROP_INNER_MALFORMED},
 	{"option longer than the header", UDP4, 0, true, {IHL_PLUS(1), {20, 7}, {21, 5}},
 		DROP_INNER_MALFORMED},
+	{"second option longer than the rest", UDP4, 0, true, {IHL_PLUS(1), {20, 1}, {21, 7}, {22, 4}},
+		DROP_INNER_MALFORMED},
 	{"option without length", UDP4, 0, true, {IHL_PLUS(1), {20, 1}, {21, 1}, {22, 1}, {23, 7}},
 		DROP_INNER_MALFORMED},
 	{"fragment beyond the largest datagram", TCP4, 0, true, {{6, 0x1f}, {7, 0xff}}, DROP_INNER_MALFORMED},

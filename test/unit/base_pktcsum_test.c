@@ -137,12 +137,35 @@ static void test_check_csum_not_looked_at(void **state)
 	assert_int_equal(p.csum, PKT_CSUM_UNKNOWN);
 }
 
+/* A UDP checksum that comes out as zero is sent as ffff: zero would mean "none" (RFC 768). */
+static void test_complete_udp_zero(void **state)
+{
+	(void)state;
+	for (unsigned kind = UDP4; kind <= UDP6; kind++) {
+		struct spec s = kind_spec(kind);
+		uint8_t b[2048], body[100] = {0};
+		struct pkt p = {.data = b};
+
+		packet_zero_sum(&s, body);
+		s.csum = CSUM_HALF;
+		p.len = packet_make(b, &s);
+		assert_int_equal(pkt_parse(&p), DROP_NONE);
+		p.csum = PKT_CSUM_PARTIAL;
+		pkt_complete_csum(&p);
+		assert_int_equal(raw16_get(b + p.l4 + 6), 0xffff);
+		p.csum = PKT_CSUM_UNKNOWN;
+		assert_int_equal(pkt_check_csum(&p), DROP_NONE);
+		assert_int_equal(p.csum, PKT_CSUM_GOOD);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_check_csum),
 		cmocka_unit_test(test_check_csum_bits),
 		cmocka_unit_test(test_check_csum_udp_surplus),
+		cmocka_unit_test(test_complete_udp_zero),
 		cmocka_unit_test(test_check_csum_not_looked_at),
 	};
 

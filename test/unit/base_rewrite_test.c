@@ -162,6 +162,36 @@ static void test_own_damage_stays(void **state)
 	}
 }
 
+/* A UDP checksum that becomes zero is written as ffff, own and quoted. */
+static void test_udp_zero(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct spec s = kind_spec(i % 2 ? UDP4 : UDP6);
+		uint8_t b[1024], q[1024], body[100] = {0};
+		struct pkt p = {.data = b};
+		uint32_t len;
+
+		packet_zero_sum(&s, body); /* with this source port … */
+		s.sport ^= 0x1234;         /* … but it has another one */
+		len = packet_make(q, &s);
+		if (i < 2) {
+			memcpy(b, q, len);
+			p.len = len;
+		} else {
+			p.len = packet_error(b, &s, s.ver == 4 ? 3 : 1, 0, q, len);
+		}
+		assert_int_equal(pkt_parse(&p), DROP_NONE);
+		s.sport ^= 0x1234;
+		if (i < 2)
+			pkt_set_src(&p, &s.src, htons(s.sport));
+		else
+			pkt_set_quote_src(&p, &s.src, htons(s.sport));
+		assert_int_equal(raw16_get(b + (i < 2 ? p.l4 : p.quote_l4) + 6), 0xffff);
+		assert_int_equal(pkt_check_csum(&p), DROP_NONE);
+	}
+}
+
 static void test_fragments_address_only(void **state)
 {
 	uint64_t seed = 42;
@@ -335,6 +365,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_own),
 		cmocka_unit_test(test_own_damage_stays),
+		cmocka_unit_test(test_udp_zero),
 		cmocka_unit_test(test_fragments_address_only),
 		cmocka_unit_test(test_quoted),
 		cmocka_unit_test(test_quoted_damage_stays),

@@ -195,6 +195,32 @@ static void test_cut_ordinary(void **state)
 	}
 }
 
+/* A UDP checksum that comes out as zero is sent as ffff, of an ordinary packet and of a segment. */
+static void test_cut_udp_zero(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct spec s = kind_spec(i % 2 ? UDP4 : UDP6);
+		uint8_t b[2048], hdr[128], body[200] = {0};
+		const uint8_t *payload;
+		struct pkt p = {.data = b};
+		struct vnet_cut c;
+		uint32_t plen;
+
+		packet_zero_sum(&s, body); /* of the first 100 octets */
+		s.csum = CSUM_HALF;
+		if (i >= 2)
+			s.payload_len = 200;
+		p.len = packet_make(b, &s);
+		assert_int_equal(pkt_parse(&p), DROP_NONE);
+		p.csum = PKT_CSUM_PARTIAL;
+		p.gso_size = i >= 2 ? 100 : 0;
+		vnet_cut_start(&c, &p);
+		assert_int_equal(vnet_cut_next(&c, hdr, &payload, &plen), p.payload);
+		assert_int_equal(raw16_get(hdr + p.l4 + 6), 0xffff);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -202,6 +228,7 @@ int main(void)
 		cmocka_unit_test(test_to_pkt_contradictions),
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_cut_ordinary),
+		cmocka_unit_test(test_cut_udp_zero),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -190,6 +190,18 @@ static inline uint32_t packet_make(uint8_t *b, const struct spec *s)
 	return len;
 }
 
+/* Gives a UDP packet the payload body (s->payload_len octets), changed so that its checksum comes out as zero. */
+static inline void packet_zero_sum(struct spec *s, uint8_t *body)
+{
+	uint8_t b[2048];
+
+	s->csum = CSUM_FULL;
+	s->body = body;
+	be16_put(body, 0);
+	packet_make(b, s);
+	memcpy(body, b + (s->ver == 4 ? 20 : 40) + 6, 2);
+}
+
 /* Writes an ICMP error of a router on the way, of quoted's family, that quotes the n octets at q. rest: the field behind
  * the checksum. */
 static inline uint32_t packet_error(
