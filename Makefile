@@ -9,9 +9,10 @@
 SHELL := /bin/bash
 VERSION := $(shell sed -n 's/^\#define ARRD_VERSION "\(.*\)"/\1/p' gateway/gateway.h)
 
-# Two at a time unless told otherwise: make -jN.
-ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
-MAKEFLAGS += -j2
+# JOBS at a time; those that make calls inherit it.
+JOBS ?= $(shell nproc)
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(JOBS)
 endif
 
 # What runs is said in a word; V=1 shows the command.
