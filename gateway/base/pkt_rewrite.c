@@ -26,35 +26,33 @@ struct view {
 
 enum side { SRC, DST };
 
-/* The L4 checksum field, or NULL when there is none to keep right. */
-static uint8_t *csum_field(const struct view *v)
+/* Offset of the L4 checksum field, or 0 when there is none to keep right. */
+static uint32_t csum_field(const struct view *v)
 {
 	int off = pkt_csum_offset(v->ver, v->t->proto);
-	uint8_t *f;
+	uint32_t field = v->l4 + (uint32_t)off;
 
-	if (v->opaque || off < 0 || v->l4 + (uint32_t)off + 2 > v->len)
-		return NULL;
-	f = v->ip + v->l4 + off;
-	if (v->t->proto == IPPROTO_UDP && !v->partial && raw16_get(f) == 0)
-		return NULL; /* the sender gave none, RFC 768 */
-	return f;
+	if (v->opaque || off < 0 || field + 2 > v->len)
+		return 0;
+	if (v->t->proto == IPPROTO_UDP && !v->partial && raw16_get(v->ip + field) == 0)
+		return 0; /* the sender gave none, RFC 768 */
+	return field;
 }
 
-/* The port or echo id of that side, or NULL. Eight octets of L4 header are there, pkt_parse saw to it. */
-static uint8_t *port_field(const struct view *v, enum side side)
+/* Offset of the port or echo id of that side, or 0. Eight octets of L4 header are there, pkt_parse saw to it. */
+static uint32_t port_field(const struct view *v, enum side side)
 {
-	uint8_t *l4 = v->ip + v->l4;
 	uint8_t request = v->ver == 4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST;
 	uint8_t reply = v->ver == 4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY;
 
 	if (v->opaque)
-		return NULL;
+		return 0;
 	if (v->t->proto == IPPROTO_TCP || v->t->proto == IPPROTO_UDP)
-		return l4 + (side == SRC ? 0 : 2);
+		return v->l4 + (side == SRC ? 0 : 2);
 	if (v->t->proto == (v->ver == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6) &&
-		l4[0] == (side == SRC ? request : reply))
-		return l4 + 4;
-	return NULL;
+		v->ip[v->l4] == (side == SRC ? request : reply))
+		return v->l4 + 4;
+	return 0;
 }
 
 /* Every checksum but a partial one is the inverted sum. */
@@ -66,11 +64,11 @@ static uint16_t updated(uint16_t field, bool partial, const void *old, const voi
 
 static void replace(const struct view *v, enum side side, const struct addr *a, uint16_t port)
 {
-	size_t n = v->ver == 4 ? 4 : 16;
+	uint32_t n = v->ver == 4 ? 4 : 16;
 	const uint8_t *new_ = a->b + 16 - n;
 	uint8_t *field = v->ip + (v->ver == 4 ? 12 : 8) + (side == SRC ? 0 : n);
-	uint8_t *csum = csum_field(v), *pf = port_field(v, side);
-	uint16_t sum = csum ? raw16_get(csum) : 0;
+	uint32_t csum = csum_field(v), pf = port_field(v, side);
+	uint16_t sum = csum ? raw16_get(v->ip + csum) : 0;
 
 	if (csum && v->t->proto != IPPROTO_ICMP) /* ICMP alone has no pseudo-header */
 		sum = updated(sum, v->partial, field, new_, n);
@@ -81,12 +79,12 @@ static void replace(const struct view *v, enum side side, const struct addr *a, 
 
 	if (pf) {
 		if (csum && !v->partial)
-			sum = csum_update16(sum, raw16_get(pf), port);
-		raw16_put(pf, port);
+			sum = csum_update16(sum, raw16_get(v->ip + pf), port);
+		raw16_put(v->ip + pf, port);
 		*(side == SRC ? &v->t->sport : &v->t->dport) = port;
 	}
 	if (csum)
-		raw16_put(csum, v->t->proto == IPPROTO_UDP && sum == 0 ? 0xffff : sum);
+		raw16_put(v->ip + csum, v->t->proto == IPPROTO_UDP && sum == 0 ? 0xffff : sum);
 }
 
 static void replace_own(struct pkt *p, enum side side, const struct addr *a, uint16_t port)

@@ -489,11 +489,13 @@ static void test_quote_refusals(void **state)
 		struct spec s = kind_spec(rows[i].kind);
 		uint8_t b[2048];
 		struct pkt p;
+		uint32_t len;
 		enum drop d;
 
 		if (rows[i].kind == UDP4)
 			s.payload_len = 20;
-		d = parse_exact(b, make_error(b, &s, s.ver == 4 ? 3 : 1, 2000, rows[i].patch), &p);
+		len = make_error(b, &s, s.ver == 4 ? 3 : 1, 2000, rows[i].patch);
+		d = parse_exact(b, len, &p);
 		if (d != rows[i].drop)
 			fail_msg("%s: drop %d", rows[i].name, d);
 	}
