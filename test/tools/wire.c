@@ -13,8 +13,8 @@
 
 #define TUNNELS_MAX 512
 #define PORTS_MAX   16
-#define NOTES_MAX   24
-#define NOTES_SAME  3 /* of one kind */
+#define NOTES_MAX   64
+#define NOTES_SAME  2 /* of one kind and site */
 #define NOTE_LEN    256
 
 struct key {
@@ -41,7 +41,7 @@ struct tunnel {
 	uint8_t local[16], remote[16];
 	bool has_key;
 	uint32_t key, tag;
-	uint64_t to_site, from_site;
+	uint64_t to_site, from_site, misdelivered, unverifiable;
 };
 
 /* What passed a place in one direction, in units that neither GSO nor GRO changes. */
@@ -233,23 +233,22 @@ static void learn(struct wire *w, const struct view *v, uint32_t tag)
 static void __attribute__((format(printf, 4, 5)))
 note(struct wire *w, const struct view *v, uint32_t tag, const char *fmt, ...)
 {
-	char src[INET6_ADDRSTRLEN], dst[INET6_ADDRSTRLEN], what[80];
+	char src[INET6_ADDRSTRLEN], dst[INET6_ADDRSTRLEN], what[120];
+	unsigned same = 0;
 	va_list ap;
 
-	if (w->nnotes == NOTES_MAX)
-		return;
+	int n = snprintf(what, sizeof(what), "site %" PRIu32 ": ", tag);
 	va_start(ap, fmt);
-	vsnprintf(what, sizeof(what), fmt, ap);
+	vsnprintf(what + n, sizeof(what) - (size_t)n, fmt, ap);
 	va_end(ap);
-	unsigned same = 0;
 	for (unsigned i = 0; i < w->nnotes; i++)
 		same += strstr(w->notes[i], what) != NULL;
-	if (same == NOTES_SAME)
+	if (same == NOTES_SAME || w->nnotes == NOTES_MAX)
 		return;
 	inet_ntop(AF_INET6, v->src, src, sizeof(src));
 	inet_ntop(AF_INET6, v->dst, dst, sizeof(dst));
-	snprintf(w->notes[w->nnotes++], NOTE_LEN, "site %" PRIu32 ": %s: %s %u > %s %u proto %u len %zu", tag,
-		what, src, v->sport, dst, v->dport, v->proto, v->ip_len);
+	snprintf(w->notes[w->nnotes++], NOTE_LEN, "%s: %s %u > %s %u proto %u len %zu", what, src, v->sport,
+		dst, v->dport, v->proto, v->ip_len);
 }
 
 static bool in_range(const struct range *r, uint32_t ack)
@@ -354,8 +353,9 @@ static const char *judge_icmp(struct wire *w, const struct view *v, uint32_t tag
 	return NULL;
 }
 
-static void judge(struct wire *w, const struct view *v, uint32_t tag)
+static void judge(struct wire *w, const struct view *v, struct tunnel *to)
 {
+	uint32_t tag = to->tag;
 	const char *wrong = NULL;
 	bool sure = false;
 
@@ -383,11 +383,13 @@ static void judge(struct wire *w, const struct view *v, uint32_t tag)
 		wrong = judge_icmp(w, v, tag, &sure);
 	if (wrong) {
 		w->misdelivered++;
+		to->misdelivered++;
 		note(w, v, tag, "%s", wrong);
 	} else if (sure) {
 		w->checked++;
 	} else {
 		w->unverifiable++;
+		to->unverifiable++;
 		note(w, v, tag, "nothing to compare");
 	}
 }
@@ -454,7 +456,7 @@ void wire_underlay(struct wire *w, const uint8_t *p, size_t len, bool leaving)
 	if (leaving) {
 		t->to_site++;
 		measure(w, &w->tunnel_out, &inner, inner.sport, true);
-		judge(w, &inner, t->tag);
+		judge(w, &inner, t);
 	} else {
 		t->from_site++;
 		measure(w, &w->tunnel_in, &inner, inner.dport, false);
@@ -512,11 +514,15 @@ void wire_report(const struct wire *w, FILE *f)
 	};
 	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++)
 		fprintf(f, " \"%s\":%" PRIu64 ",\n", counts[i].name, counts[i].n);
-	fprintf(f, " \"sites\":{");
-	for (unsigned i = 0; i < w->ntunnels; i++)
-		fprintf(f, "%s\"%u/%" PRIu32 "\":{\"to\":%" PRIu64 ",\"from\":%" PRIu64 "}", i ? "," : "", i,
-			w->tunnels[i].tag, w->tunnels[i].to_site, w->tunnels[i].from_site);
-	fprintf(f, "},\n \"notes\":[");
+	fprintf(f, " \"tunnels\":[");
+	for (unsigned i = 0; i < w->ntunnels; i++) {
+		const struct tunnel *t = &w->tunnels[i];
+		fprintf(f,
+			"%s\n  {\"tag\":%" PRIu32 ",\"to\":%" PRIu64 ",\"from\":%" PRIu64
+			",\"misdelivered\":%" PRIu64 ",\"unverifiable\":%" PRIu64 "}",
+			i ? "," : "", t->tag, t->to_site, t->from_site, t->misdelivered, t->unverifiable);
+	}
+	fprintf(f, "],\n \"notes\":[");
 	for (unsigned i = 0; i < w->nnotes; i++)
 		fprintf(f, "%s\"%s\"", i ? ",\n  " : "", w->notes[i]);
 	fprintf(f, "]");
