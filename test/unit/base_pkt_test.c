@@ -30,6 +30,15 @@ static enum drop parse_exact(const uint8_t *b, uint32_t len, struct pkt *p)
 	return d;
 }
 
+/* Makes the packet of s and parses it. */
+static enum drop parse_spec(const struct spec *s, struct pkt *p)
+{
+	static uint8_t b[70000];
+	uint32_t len = packet_make(b, s);
+
+	return parse_exact(b, len, p);
+}
+
 /* ---- what is refused ------------------------------------------------------------------------------------ */
 
 #define IHL_PLUS(n)                                                                                          \
@@ -139,19 +148,18 @@ static void test_every_length(void **state)
 
 static void test_largest(void **state)
 {
-	static uint8_t b[70000];
 	struct spec s = kind_spec(TCP4);
 	struct pkt p;
 
 	(void)state;
 	s.payload_len = PKT_MAX - 40;
-	assert_int_equal(parse_exact(b, packet_make(b, &s), &p), DROP_NONE);
+	assert_int_equal(parse_spec(&s, &p), DROP_NONE);
 	assert_int_equal(p.len, PKT_MAX);
 	s = kind_spec(UDP6);
 	s.payload_len = PKT_MAX - 48;
-	assert_int_equal(parse_exact(b, packet_make(b, &s), &p), DROP_NONE);
+	assert_int_equal(parse_spec(&s, &p), DROP_NONE);
 	s.payload_len++; /* fits its 16-bit length, but is no longer a super-packet that anything here holds */
-	assert_int_equal(parse_exact(b, packet_make(b, &s), &p), DROP_INNER_MALFORMED);
+	assert_int_equal(parse_spec(&s, &p), DROP_INNER_MALFORMED);
 }
 
 /* ---- IPv6 extension headers ------------------------------------------------------------------------------ */
@@ -258,14 +266,15 @@ static void test_mapped_addresses_quoted(void **state)
 	static const uint8_t mapped[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 1, 2};
 	struct spec s = kind_spec(UDP6);
 	uint8_t b[2048], q[2048];
-	uint32_t len = packet_make(q, &s);
 	struct pkt p;
+	uint32_t len;
 
 	(void)state;
 	for (unsigned off = 8; off <= 24; off += 16) {
-		packet_make(q, &s);
+		len = packet_make(q, &s);
 		memcpy(q + off, mapped, 16);
-		assert_int_equal(parse_exact(b, packet_error(b, &s, 1, 0, q, len), &p), DROP_INNER_L4);
+		len = packet_error(b, &s, 1, 0, q, len);
+		assert_int_equal(parse_exact(b, len, &p), DROP_INNER_L4);
 	}
 }
 
@@ -349,12 +358,11 @@ static void test_icmp_types(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct spec s = kind_spec(rows[i].kind);
-		uint8_t b[2048];
 		struct pkt p;
 
 		s.icmp_type = rows[i].type;
 		s.icmp_code = 3;
-		assert_int_equal(parse_exact(b, packet_make(b, &s), &p), DROP_NONE);
+		assert_int_equal(parse_spec(&s, &p), DROP_NONE);
 		assert_int_equal(p.icmp_type, rows[i].type);
 		assert_int_equal(p.icmp_code, 3);
 		assert_int_equal(ntohs(p.t.sport), rows[i].sport ? s.sport : 0);
@@ -394,7 +402,6 @@ static void test_syn_options(void **state)
 	for (unsigned kind = TCP4; kind <= TCP6; kind += TCP6 - TCP4) {
 		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 			struct spec s = kind_spec(kind);
-			uint8_t b[2048];
 			struct pkt p;
 			enum drop d;
 
@@ -402,7 +409,7 @@ static void test_syn_options(void **state)
 			s.noptions = rows[i].n;
 			memcpy(s.options, rows[i].options, sizeof(rows[i].options));
 			s.payload_len = 0;
-			d = parse_exact(b, packet_make(b, &s), &p);
+			d = parse_spec(&s, &p);
 			if (d != rows[i].drop)
 				fail_msg("%s: drop %d", rows[i].name, d);
 			if (d)
@@ -416,16 +423,17 @@ static void test_syn_options(void **state)
 
 /* ---- ICMP errors --------------------------------------------------------------------------------------------- */
 
-/* An ICMP error about the packet of quoted, changed by patch, of which at most n octets are quoted. */
-static uint32_t make_error(
-	uint8_t *b, const struct spec *quoted, uint8_t type, uint32_t n, const struct patch *patch)
+/* Parses an ICMP error about the packet of quoted, changed by patch, of which at most n octets are quoted. */
+static enum drop parse_error(
+	const struct spec *quoted, uint8_t type, uint32_t n, const struct patch *patch, struct pkt *p)
 {
-	uint8_t q[2048];
+	uint8_t b[2048], q[2048];
 	uint32_t len = packet_make(q, quoted);
 
 	for (const struct patch *x = patch; x && (x->off || x->value); x++)
 		q[x->off] = x->value;
-	return packet_error(b, quoted, type, 0, q, n < len ? n : len);
+	len = packet_error(b, quoted, type, 0, q, n < len ? n : len);
+	return parse_exact(b, len, p);
 }
 
 static void test_quotes(void **state)
@@ -440,13 +448,11 @@ static void test_quotes(void **state)
 			bool echo = s.proto == IPPROTO_ICMP || s.proto == IPPROTO_ICMPV6;
 			uint32_t ip = s.ver == 4 ? 20 : 40, full = ip + 8;
 			uint8_t type = s.ver == 4 ? errors4[e] : errors6[e];
-			uint8_t b[2048];
 			struct pkt p;
 
 			for (uint32_t n = 0; n < full; n++)
-				assert_int_equal(
-					parse_exact(b, make_error(b, &s, type, n, NULL), &p), DROP_INNER_L4);
-			assert_int_equal(parse_exact(b, make_error(b, &s, type, full, NULL), &p), DROP_NONE);
+				assert_int_equal(parse_error(&s, type, n, NULL, &p), DROP_INNER_L4);
+			assert_int_equal(parse_error(&s, type, full, NULL, &p), DROP_NONE);
 			assert_true(p.icmp_error);
 			assert_int_equal(p.icmp_type, type);
 			assert_true(p.t.sport == 0 && p.t.dport == 0);
@@ -487,15 +493,12 @@ static void test_quote_refusals(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct spec s = kind_spec(rows[i].kind);
-		uint8_t b[2048];
 		struct pkt p;
-		uint32_t len;
 		enum drop d;
 
 		if (rows[i].kind == UDP4)
 			s.payload_len = 20;
-		len = make_error(b, &s, s.ver == 4 ? 3 : 1, 2000, rows[i].patch);
-		d = parse_exact(b, len, &p);
+		d = parse_error(&s, s.ver == 4 ? 3 : 1, 2000, rows[i].patch, &p);
 		if (d != rows[i].drop)
 			fail_msg("%s: drop %d", rows[i].name, d);
 	}
