@@ -117,6 +117,19 @@ static enum drop check_size(struct path *path, const struct item *it, const stru
 	return DROP_TOO_BIG;
 }
 
+/* From tunnel to tunnel the gateway is a router like others; for what crosses the TUN the kernel is it. */
+static enum drop take_hop(struct path *path, struct item *it, const struct tunnel *exit)
+{
+	if (!it->from || !exit)
+		return DROP_NONE;
+	if (it->p.ttl <= 1) {
+		answer_error(path, it, ANSWER_TTL, 0);
+		return DROP_TTL_EXPIRED;
+	}
+	pkt_decrement_ttl(&it->p);
+	return DROP_NONE;
+}
+
 static void lower_mss(uint32_t *mss, const struct tunnel *t, uint8_t ver, uint64_t now)
 {
 	uint32_t m;
@@ -149,22 +162,30 @@ static void translate(struct pkt *p, const struct tuple *out)
 }
 
 /* Input that GRO merged does not say the size of its segments: whatever the peer was told that it may send.
- * Cutting it larger would be an error, smaller is none. */
+ * Cutting it larger would be an error, smaller is none; but whoever gets a peer to announce next to nothing must not
+ * have us make tens of thousands of packets of one. */
+#define SEGMENT_MIN 64u
+
 static void guess_gso(struct path *path, struct item *it)
 {
 	struct pkt *p = &it->p;
-	uint32_t hdr, mss, payload = p->len - p->payload;
+	uint32_t options, mss, mtu, payload = p->len - p->payload;
 
 	if (!it->from || p->gso_size || p->csum != PKT_CSUM_PARTIAL || p->t.proto != IPPROTO_TCP)
 		return;
-	hdr = p->payload - p->l4;
+	mtu = tunnel_mtu(it->from, p->ver, path->now);
+	if (path->tun_mtu < mtu)
+		mtu = path->tun_mtu;
+	if (p->payload + SEGMENT_MIN > mtu)
+		return; /* headers of such a length are not merged */
+	options = p->payload - p->l4 - 20;
 	mss = fs_mss(path->gw->fs, it->hit.flow, it->hit.dir);
 	/* the option counts neither TCP options nor IP ones */
-	mss = mss > hdr - 20 ? mss - (hdr - 20) : 0;
-	if (!mss || p->payload + mss > tunnel_mtu(it->from, p->ver, path->now))
-		mss = tunnel_mtu(it->from, p->ver, path->now) - p->payload;
-	if (p->payload + mss > path->tun_mtu)
-		mss = path->tun_mtu - p->payload;
+	mss = mss > options ? mss - options : 0;
+	if (!mss || p->payload + mss > mtu)
+		mss = mtu - p->payload;
+	if (mss < SEGMENT_MIN)
+		mss = SEGMENT_MIN;
 	if (payload <= mss)
 		return;
 	p->gso_size = (uint16_t)mss;
@@ -205,6 +226,8 @@ static enum drop forward_error(struct path *path, struct item *it)
 	fs_half(gw->fs, it->hit.flow, it->hit.dir, &from);
 	sent = to.t; /* what the quoted packet was when it was sent */
 	d = choose_exit(path, it, &to, &(struct tuple){.dst = to.t.src}, &exit);
+	if (!d)
+		d = take_hop(path, it, exit);
 	if (d)
 		return d;
 	if (p->qt.sport != sent.sport || !addr_eq(&p->qt.src, &sent.src)) {
@@ -246,13 +269,13 @@ static enum drop forward_one(struct path *path, struct item *it)
 	if (d)
 		return d;
 	d = check_size(path, it, exit);
+	if (!d)
+		d = take_hop(path, it, exit);
 	if (d)
 		return d;
 	translate(&it->p, &out);
 	if (it->p.mss)
 		clamp_mss(path, it, exit);
-	if (it->from && exit)
-		pkt_decrement_ttl(&it->p); /* the kernel does it for what crosses the TUN */
 	depart(path, it, exit);
 	return DROP_NONE;
 }
