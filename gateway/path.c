@@ -50,7 +50,7 @@ static void write_cut(struct path *path, struct pkt *p)
 	uint32_t hlen, plen;
 
 	if (p->payload > TX_HDR_MAX) {
-		path_drop(path, NULL, DROP_GSO_INVALID, 1);
+		path_drop(path, NULL, DROP_GSO_INVALID, pkt_segs(p));
 		return;
 	}
 	vnet_cut_start(&cut, p);
@@ -134,7 +134,7 @@ static void on_gre_error(void *arg, const struct gre_error *e)
 
 	if (!t)
 		return;
-	if (e->mtu) {
+	if (e->err == EMSGSIZE) { /* from a router of before RFC 1191 with an MTU of 0: then the least */
 		if (!tunnel_path_mtu(t, e->mtu, path->now))
 			return;
 		log_limited(path->gw->log, &t->loglim, path->now, LOG_LEVEL_INFO, "tunnel", t->conf->name,
@@ -257,7 +257,6 @@ int path_open(struct path **out, struct gateway *gw, struct tun *tun, char *err,
 	path->gw = gw;
 	path->now = gateway_now();
 	path->tun_mtu = gw->conf->gateway.tun_mtu;
-	path->egress_tokens_ms = path->now;
 	r = vnet_join_new(&path->join, tun_write_offloads(tun));
 	if (r < 0)
 		goto fail;
@@ -281,7 +280,7 @@ void path_close(struct path *path)
 	path->closing = true;
 	uv_close((uv_handle_t *)&path->tun_poll, NULL);
 	for (int f = 0; f < 2; f++)
-		if (path->gre[f])
+		if (path->gre_poll[f].data) /* it was initialised */
 			uv_close((uv_handle_t *)&path->gre_poll[f], NULL);
 }
 

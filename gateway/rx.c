@@ -17,16 +17,25 @@
 #define ECN_ECT0    2
 #define ECN_CE      3
 
-/* RFC 2890 2.2: a number not above the last one is a packet out of order; we do not wait to put it right. */
+/* Old numbers that follow each other: so many more than one, and the peer has begun anew. */
+#define SEQ_ANEW 4
+
+/* RFC 2890 2.2: a number not above the last one is a packet out of order; we do not wait to put it right. A peer that
+ * was restarted counts from 0 again, and must not be deaf to us until it is where it was. */
 static enum drop check_sequence(struct tunnel *t, const struct gre_hdr *h)
 {
 	if (!t->conf->gre_sequence)
 		return DROP_NONE;
 	if (!h->has_seq)
 		return DROP_GRE_SEQUENCE;
-	if (t->rx_seq_valid && (int32_t)(h->seq - t->rx_seq) <= 0)
-		return DROP_GRE_SEQUENCE;
+	if (t->rx_seq_valid && (int32_t)(h->seq - t->rx_seq) <= 0) {
+		t->rx_seq_olds = h->seq == t->rx_seq_old + 1 ? t->rx_seq_olds + 1 : 0;
+		t->rx_seq_old = h->seq;
+		if (t->rx_seq_olds < SEQ_ANEW)
+			return DROP_GRE_SEQUENCE;
+	}
 	t->rx_seq = h->seq;
+	t->rx_seq_olds = 0;
 	t->rx_seq_valid = true;
 	return DROP_NONE;
 }
@@ -101,7 +110,8 @@ static enum drop take_inner(struct path *path, struct item *it, const struct gre
 	return DROP_NONE;
 }
 
-/* A keepalive's inside is the answer to it: a bare GRE header on its way back to the sender. */
+/* A keepalive's inside is the answer to it: a bare GRE header on its way back to the sender. It is no larger than what
+ * asked for it, and without it the peer takes the tunnel for dead: so it is not among the answers whose rate is bound. */
 static bool take_keepalive(struct path *path, struct tunnel *t, const struct gre_rx *rx)
 {
 	struct gre_hdr h;
@@ -111,7 +121,7 @@ static bool take_keepalive(struct path *path, struct tunnel *t, const struct gre
 		return false;
 	if (!gre_is_keepalive(rx->payload, rx->len, t->conf->local.w[3], t->conf->remote.w[3], &off))
 		return false;
-	if (gre_decode(rx->payload + off, rx->len - off, &h) == DROP_NONE && tunnel_may_answer(t, path->now))
+	if (gre_decode(rx->payload + off, rx->len - off, &h) == DROP_NONE)
 		tx_gre_header(path, t, &h);
 	return true;
 }

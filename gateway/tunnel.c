@@ -117,8 +117,11 @@ static struct site *site_of(const struct tunnels *t, fs_id id)
 	return s->first && s->id == id ? s : NULL;
 }
 
+/* Without a slot in fs a tunnel has no ids: nothing that comes by it begins a flow, and nothing finds it. */
 static int bind_all(struct tunnels *t, struct flowstate *fs)
 {
+	int r = 0;
+
 	for (uint32_t i = t->n; i-- > 0;) { /* backwards, so that a site's chain is in order of name */
 		struct tunnel *tn = t->v[i];
 		struct site *s;
@@ -126,11 +129,14 @@ static int bind_all(struct tunnels *t, struct flowstate *fs)
 		tn->conf = &t->conf->tunnels[i];
 		tn->index = i;
 		tn->site = fs_bind(fs, FS_SITE, tn->conf->site, FS_ID_NONE, 0);
-		if (tn->site == FS_ID_NONE)
-			return -ENOSPC;
 		tn->id = fs_bind(fs, FS_TUNNEL, tn->conf->name, tn->site, identity(tn->conf));
-		if (tn->id == FS_ID_NONE)
-			return -ENOSPC;
+		if (tn->id == FS_ID_NONE) {
+			if (tn->site && !site_of(t, tn->site))
+				fs_unbind(fs, tn->site);
+			tn->site = FS_ID_NONE;
+			r = -ENOSPC;
+			continue;
+		}
 		t->by_slot[FS_SLOT(tn->id)] = tn;
 		s = &t->sites[FS_SLOT(tn->site)];
 		t->next[i] = s->first;
@@ -144,7 +150,7 @@ static int bind_all(struct tunnels *t, struct flowstate *fs)
 		if (id != FS_ID_NONE)
 			fs_set_site_limit(fs, id, t->conf->sites[i].max_flows);
 	}
-	return 0;
+	return r;
 }
 
 int tunnels_commit(struct tunnels *t, struct tunnels *old, struct flowstate *fs)

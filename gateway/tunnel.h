@@ -31,8 +31,11 @@ struct tunnel {
 	uint64_t down_until_ms;
 	uint64_t rx_last_ms;     /* something valid came */
 	uint32_t tx_seq, rx_seq; /* RFC 2890 2.2 */
+	uint32_t rx_seq_old;     /* the last number that was too old ... */
+	uint8_t rx_seq_olds;     /* ... and how many before it led up to it */
 	bool rx_seq_valid;
-	uint32_t answers; /* token bucket of our own ICMP messages into this tunnel */
+	uint16_t fragment_id; /* of the next inner packet that is cut into fragments */
+	uint32_t answers;     /* token bucket of our own ICMP messages into this tunnel */
 	uint64_t answers_ms;
 	struct counters count;
 	struct log_limit loglim;

@@ -134,8 +134,13 @@ static void queue_fragments(struct path *path, const struct pkt *p, struct tunne
 	uint32_t hlen, const uint8_t *payload, uint32_t plen, uint32_t mtu)
 {
 	uint32_t ihl = (hdr[0] & 0xfu) * 4, first = hlen - ihl, at = 0, total = first + plen;
+	uint16_t id = htons(t->fragment_id++);
 	uint8_t later[60];
-	uint32_t later_ihl = copied_options(later, hdr, ihl);
+	uint32_t later_ihl;
+
+	/* Hosts put together what has equal addresses and ID: sites with equal addresses may use equal IDs, too. */
+	memcpy(hdr + 4, &id, 2);
+	later_ihl = copied_options(later, hdr, ihl);
 
 	/* The first fragment carries the L4 header, the others payload only: so a fragment is always one
 	 * header and one piece of payload. The first one's length must be a multiple of 8 from the IP header

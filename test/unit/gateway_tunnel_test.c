@@ -2,6 +2,7 @@
 /* gateway_tunnel_test.c - what a reload keeps of tunnels and their flows, and what a tunnel knows of its path. */
 #include "gateway/tunnel.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -175,6 +176,47 @@ static void abandoned_reload(void **state)
 	free(n);
 }
 
+/* The flow table has no slot for a new tunnel: that one has no ids, and all others are as they should be. */
+static void reload_without_slots(void **state)
+{
+	static const char *const one[3][3] = {{"a", "sa", "203.0.113.1"}, {NULL}};
+	static const char *const three[4][3] = {
+		{"a", "sa", "203.0.113.1"}, {"b", "sa", "203.0.113.2"}, {"c", "sc", "203.0.113.3"}, {NULL}};
+	struct flowstate *fs = table();
+	struct side *o = side_new(one), *n = side_new(three);
+	char name[16] = "";
+	struct tunnel *a;
+
+	(void)state;
+	assert_int_equal(tunnels_new(&o->t, &o->conf, NULL), 0);
+	assert_int_equal(tunnels_commit(o->t, NULL, fs), 0);
+	for (unsigned i = 0; i == 0 || fs_lookup_name(fs, FS_SITE, name) != FS_ID_NONE; i++) {
+		snprintf(name, sizeof(name), "filler%u", i);
+		(void)fs_bind(fs, FS_SITE, name, FS_ID_NONE, 0);
+	}
+	assert_int_equal(tunnels_new(&n->t, &n->conf, o->t), 0);
+	assert_int_equal(tunnels_commit(n->t, o->t, fs), -ENOSPC);
+	tunnels_free(o->t);
+	free(o);
+	a = tunnels_at(n->t, 0);
+	assert_ptr_equal(a->conf, &n->ct[0]);
+	assert_ptr_equal(tunnels_by_id(n->t, a->id), a);
+	assert_ptr_equal(tunnels_of_site(n->t, a->site, 1000), a);
+	for (uint32_t i = 1; i < 3; i++) {
+		struct tunnel *t = tunnels_at(n->t, i);
+
+		assert_ptr_equal(t->conf, &n->ct[i]);
+		assert_int_equal(t->index, i);
+		assert_int_equal(t->id, FS_ID_NONE);
+		assert_int_equal(t->site, FS_ID_NONE);
+	}
+	assert_null(tunnels_by_id(n->t, FS_ID_NONE));
+	assert_null(fs_check(fs));
+	tunnels_free(n->t);
+	fs_close(fs);
+	free(n);
+}
+
 static void best_of_site(void **state)
 {
 	static const char *const rows[4][3] = {
@@ -251,8 +293,8 @@ static void answers_are_bounded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(reload_rows), cmocka_unit_test(abandoned_reload),
-		cmocka_unit_test(best_of_site), cmocka_unit_test(path_mtu),
-		cmocka_unit_test(answers_are_bounded)};
+		cmocka_unit_test(reload_without_slots), cmocka_unit_test(best_of_site),
+		cmocka_unit_test(path_mtu), cmocka_unit_test(answers_are_bounded)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
