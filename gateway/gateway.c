@@ -37,11 +37,10 @@ uint64_t gateway_now(void)
 
 /* ---- start ------------------------------------------------------------------------------------------- */
 
-static int take_state_dir(struct gateway *gw, char *err, size_t errlen)
+int gateway_lock(const char *dir, char *err, size_t errlen)
 {
-	const char *dir = gw->conf->gateway.state_dir;
 	char path[4096];
-	int r;
+	int fd, r;
 
 	if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
 		r = -errno;
@@ -49,17 +48,18 @@ static int take_state_dir(struct gateway *gw, char *err, size_t errlen)
 		return r;
 	}
 	snprintf(path, sizeof(path), "%s/lock", dir);
-	gw->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (gw->lock_fd < 0) {
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
 		r = -errno;
 		snprintf(err, errlen, "%s: %s", path, strerror(-r));
 		return r;
 	}
-	if (flock(gw->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		close(fd);
 		snprintf(err, errlen, "%s: another arrd runs with this state_dir", dir);
 		return -EBUSY;
 	}
-	return 0;
+	return fd;
 }
 
 /* The boot's own id: an arena of another boot has another clock. */
@@ -231,8 +231,8 @@ int gateway_start(
 	gw->lock_fd = -1;
 	gw->started_ms = gw->reloaded_ms = gateway_now();
 
-	r = take_state_dir(gw, err, errlen);
-	if (r == 0)
+	r = gw->lock_fd = gateway_lock(g->state_dir, err, errlen);
+	if (r >= 0)
 		r = egress_up(&gw->egress, conf, log, &max, err, errlen);
 	if (r == 0)
 		r = open_flows(gw, max, err, errlen);

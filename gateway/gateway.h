@@ -44,6 +44,10 @@ struct gateway {
 /* Milliseconds of CLOCK_BOOTTIME: the clock of everything that the arena outlives. */
 uint64_t gateway_now(void);
 
+/* Makes state_dir and takes the lock on it, which says that an arrd is there: as long as the descriptor is open. Returns
+ * the descriptor; -EBUSY when somebody has the lock, or another -errno; a message is in err. */
+int gateway_lock(const char *state_dir, char *err, size_t errlen);
+
 /* Builds the whole gateway around conf (which becomes its own) on loop, from the kernel's rules to the
  * control socket; nothing is forwarded before everything stands. Returns 0, or -errno with a message in err.
  */

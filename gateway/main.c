@@ -219,6 +219,24 @@ static int run(struct config *conf, struct log *log, int ready_fd)
 	return failed ? EX_SOFTWARE : EX_OK;
 }
 
+/* Under an arrd that runs, nothing is taken away: its replies would fall to the machine's own networks. */
+static int cleanup(struct config *conf, struct log *log)
+{
+	char err[512];
+	int status, lock = gateway_lock(conf->gateway.state_dir, err, sizeof(err));
+
+	if (lock == -EBUSY) {
+		log_error(log, "egress", NULL, "nothing is removed: %s", err);
+		status = EX_UNAVAILABLE;
+	} else {
+		status = egress_cleanup(conf, log) < 0 ? EX_UNAVAILABLE : EX_OK;
+	}
+	if (lock >= 0)
+		close(lock);
+	config_free(conf);
+	return status;
+}
+
 /* A reload reads the file again, from the background too, whose directory is another. NULL: no memory. */
 static char *absolute(const char *file)
 {
@@ -276,8 +294,7 @@ int main(int argc, char **argv)
 	if (conf->warnings)
 		log_lines(log, LOG_LEVEL_WARNING, "config", NULL, conf->warnings);
 	if (o.cleanup) {
-		status = egress_cleanup(conf, log) < 0 ? EX_UNAVAILABLE : EX_OK;
-		config_free(conf);
+		status = cleanup(conf, log);
 	} else {
 		status = run(conf, log, fd);
 	}
