@@ -248,10 +248,8 @@ class Case:
             path = os.path.join(self.dir, f"{name}.{n}")
         return path
 
-    def tool(self, name, plain=False):
-        """The path of a test tool; plain: one without sanitizers, which need more memory than a small guest has."""
-        build = os.path.dirname(self.build) if plain and os.path.basename(self.build) == "san" else self.build
-        path = os.path.join(build, "tools", name)
+    def tool(self, name):
+        path = os.path.join(self.build, "tools", name)
         if not os.path.exists(path):
             raise Failure(f"{path} is not built: make tools")
         return path

@@ -22,10 +22,7 @@ BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 
 def host(net, i):
     """The namespace of branch i's host; its device eth0 is still to come."""
-    # The router has the outer address itself.
-    net.wan.ip(f"addr del {net.outer_addr(i, net.outer).split()[0]} dev br0")
-    ns = net.case.ns(f"br{i}")
-    net.branches[i] = ns
+    ns = net.branches[i] = net.case.ns(f"br{i}")
     return ns
 
 
@@ -34,27 +31,42 @@ def host_up(ns, mtu=1500):
           f"route add default via {LAN}", f"route add ::/0 via {LAN6}")
 
 
-class Kernel:
-    """A Linux kernel of its own, in User-Mode Linux, as the router of branch i: ip_gre or ip6_gre.
+def yield_address(net, i):
+    """The router of branch i has the outer address itself; br0 of the underlay gives it up. Returns it."""
+    address = net.outer_addr(i, net.outer)
+    net.wan.ip(f"addr del {address.split()[0]} dev br0")
+    return address
 
-    options: what `ip link add` takes beside the addresses and the key. It boots in the background: see ready().
+
+class Kernel:
+    """A Linux kernel of its own, in User-Mode Linux, as the router of some branches: ip_gre or ip6_gre.
+
+        br1: eth0 -- lan1 ~~ vec1 -- gre1 \\
+                                           vec0 ~~ wan1 -- wan: br0     in the guest a namespace for each branch
+        br2: eth0 -- lan2 ~~ vec2 -- gre2 /
+
+    branches: numbers; several have the same outer address, so each needs a key of its own. options: what `ip link add`
+    takes beside addresses and key. It boots in the background: see ready().
     """
 
-    def __init__(self, net, i, options=""):
+    def __init__(self, net, *branches, options=""):
         lab.need("linux.uml")
-        self.case, self.net, self.i, self.options = net.case, net, i, options
-        self.name, self.lines = f"uml{i}", 0
-        self.host = host(net, i)
-        # Guests open their taps where they run, and do not bear them to be down: so there is a bridge to the host.
-        self.case.veth(net.wan, f"host{i}", self.host, "eth0")
-        net.wan.ip(f"tuntap add dev wan{i} mode tap", f"link set wan{i} master br0", f"link set wan{i} up",
-                   f"link add lan{i} type bridge", f"link set lan{i} addrgenmode none up",
-                   f"tuntap add dev tap{i} mode tap", f"link set tap{i} master lan{i}", f"link set tap{i} up",
-                   f"link set host{i} master lan{i}", f"link set host{i} up")
-        host_up(self.host)
+        self.case, self.net, self.options, self.branches = net.case, net, options, branches
+        self.name, self.lines = f"uml{branches[0]}", 0
+        self.outer = yield_address(net, branches[0])
+        taps = [f"wan{branches[0]}"]
+        net.wan.ip(f"tuntap add dev {taps[0]} mode tap", f"link set {taps[0]} master br0", f"link set {taps[0]} up")
+        for i in branches:
+            self.case.veth(net.wan, f"host{i}", host(net, i), "eth0")
+            # A guest opens its taps in its own namespace, and does not bear that one goes down: hence a bridge.
+            net.wan.ip(f"link add lan{i} type bridge", f"link set lan{i} addrgenmode none up",
+                       f"tuntap add dev tap{i} mode tap", f"link set tap{i} master lan{i}", f"link set tap{i} up",
+                       f"link set host{i} master lan{i}", f"link set host{i} up")
+            host_up(net.branches[i])
+            taps.append(f"tap{i}")
         directory = self.case.file(self.name)
         os.makedirs(directory)
-        self.process = net.wan.start([BOOT, directory, f"wan{i}", f"tap{i}"], self.name, stdin=subprocess.PIPE)
+        self.process = net.wan.start([BOOT, directory, *taps], self.name, stdin=subprocess.PIPE)
         self.case.on_failure(self.tell)
 
     def do(self, *lines, ok=True):
@@ -78,34 +90,39 @@ class Kernel:
     def ready(self):
         net, v6 = self.net, self.net.outer == 6
         self.process.ready("up: Linux", 20)
-        key = f"key {net.key(self.i)}" if net.key(self.i) is not None else ""
-        outer = net.outer_addr(self.i, net.outer)
-        self.do("modules ipv6 ip6_gre" if v6 else "modules ipv6 ip_gre",
-                # Before the devices are up: later it would switch off what they take in large pieces.
-                "cd /proc/sys/net && echo 1 >ipv4/ip_forward && echo 1 >ipv6/conf/all/forwarding && echo 0 >ipv6/conf/default/accept_dad",
-                f"ip addr add {outer} dev vec0 && ip link set vec0 up",
-                f"ip addr add {LAN}/24 dev vec1 && ip addr add {LAN6}/64 dev vec1 nodad && ip link set vec1 up",
-                f"ip link add gre1 type {'ip6gre' if v6 else 'gre'} local {net.remote(self.i)} remote {net.local} "
-                f"ttl 64 {key} {self.options}",
-                f"ip addr add {IF_BRANCH}/31 dev gre1 && ip addr add {IF_BRANCH6}/127 dev gre1 nodad",
-                f"ip link set gre1 mtu {net.mtu} up && ip route add default dev gre1 && ip -6 route add default dev gre1")
+        self.do("modules ipv6 ip6_gre" if v6 else "modules ipv6 ip_gre", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad",
+                f"ip addr add {self.outer} dev vec0 && ip link set vec0 up")
+        for n, i in enumerate(self.branches, 1):
+            key = f"key {net.key(i)}" if net.key(i) is not None else ""
+            dev, ip = f"gre{i}", f"ip -n b{i}"
+            self.do(f"ip netns add b{i} && ip link set vec{n} netns b{i}",
+                    # Before the device is up: later it would switch off that it takes super-packets.
+                    f"ip netns exec b{i} sh -c 'cd /proc/sys/net; echo 1 >ipv4/ip_forward; echo 1 >ipv6/conf/all/forwarding'",
+                    f"ip link add {dev} type {'ip6gre' if v6 else 'gre'} local {net.remote(i)} remote {net.local} "
+                    f"ttl 64 {key} {self.options} && ip link set {dev} netns b{i}",
+                    f"{ip} addr add {LAN}/24 dev vec{n} && {ip} addr add {LAN6}/64 dev vec{n} nodad && {ip} link set vec{n} up",
+                    f"{ip} addr add {IF_BRANCH}/31 dev {dev} && {ip} addr add {IF_BRANCH6}/127 dev {dev} nodad",
+                    f"{ip} link set {dev} mtu {net.mtu} up && {ip} route add default dev {dev} && {ip} -6 route add default dev {dev}")
         return self
 
-    def counters(self):
-        """Of its tunnel: {"rx": {"packets": n, "errors": n, ...}, "tx": ...}."""
-        return json.loads(self.do("ip -j -s link show dev gre1"))[0]["stats64"]
+    def ping(self, i, target):
+        """From the router of branch i itself, so from its address in the tunnel."""
+        self.do(f"ip netns exec b{i} ping -q -c 3 -i 0.05 -W 2 {target}")
 
     def errors(self):
-        """What its tunnel counted as wrong: checksums, sequence numbers, lengths; none is expected."""
-        return {f"{way}_{k}": v for way, of in self.counters().items() for k, v in of.items()
-                if v and k not in ("packets", "bytes", "multicast")}
+        """What its tunnels counted as wrong: checksums, sequence numbers, lengths; none is expected."""
+        found = {}
+        for i in self.branches:
+            stats = json.loads(self.do(f"ip -n b{i} -j -s link show dev gre{i}"))[0]["stats64"]
+            self.case.check(stats["rx"]["packets"] and stats["tx"]["packets"], f"gre{i} of {self.name} was not used: {stats}")
+            found.update({f"gre{i} {way} {k}": v for way, of in stats.items() for k, v in of.items()
+                          if v and k not in ("packets", "bytes", "multicast")})
+        return found
 
     def tell(self):
-        return f"{self.name}: " + self.do("uname -a; ip addr; ip -s -d link; ip route; ip -6 route; ip neigh", ok=False)
-
-    def stop(self):
-        self.process.popen.stdin.close()  # its console: init ends the guest
-        self.process.wait(10)
+        look = "ip addr; ip -s -d link; ip route; ip -6 route; ip neigh"
+        return f"{self.name}: " + self.do("uname -a; ip -s link; " + "; ".join(
+            f"ip netns exec b{i} sh -c '{look}'" for i in self.branches), ok=False)
 
 
 class OpenVswitch:
@@ -117,11 +134,12 @@ class OpenVswitch:
     that of the tunnel. options: more of `ovs-vsctl set interface`, such as options:csum=true.
     """
 
-    def __init__(self, net, i, options=()):
+    def __init__(self, net, i, *options):
         lab.need("ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl")
         c = self.case = net.case
-        self.net, self.i, self.options = net, i, options
+        self.net, self.i, self.options, self.name = net, i, options, f"ovs{i}"
         self.host = host(net, i)
+        self.outer = yield_address(net, i)
         self.ns = c.ns(f"ovs{i}")
         c.veth(net.wan, f"ovs{i}", self.ns, "wan")
         c.veth(self.host, "eth0", self.ns, "lan")
@@ -154,7 +172,7 @@ class OpenVswitch:
                    "--", "add-port", "br-lan", "lan", "--", "add-port", "br-lan", "gre1", "--", "set", "interface", "gre1", "type=gre",
                    f"options:local_ip={net.remote(self.i)}", f"options:remote_ip={net.local}", "options:packet_type=legacy_l3",
                    *([f"options:key={key}"] if key is not None else []), *self.options)
-        self.ns.ip(f"addr add {net.outer_addr(self.i, net.outer)} dev br-phy", "link set br-phy up")
+        self.ns.ip(f"addr add {self.outer} dev br-phy", "link set br-phy up")
         self.ns.no_offloads("br-phy")
         host_mac = self.host.mac("eth0")
         for family in ("ip", "ipv6"):
@@ -163,6 +181,12 @@ class OpenVswitch:
                        f"actions=dec_ttl,mod_dl_src:{LAN_MAC},mod_dl_dst:{host_mac},output:lan")
         host_up(self.host, net.mtu)
         self.host.ip(f"neigh add {LAN} lladdr {LAN_MAC} dev eth0", f"neigh add {LAN6} lladdr {LAN_MAC} dev eth0")
+
+        def passes():
+            self.host.run(f"ping -c 1 -W 0.5 {topo.IF_GW}", ok=None)
+            return self.case.last.returncode == 0
+        # What it cannot send yet, for want of the gateway's link address, it does not keep.
+        self.case.wait(passes, 10, f"a ping through {self.name}")
         return self
 
     def errors(self):
