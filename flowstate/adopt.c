@@ -35,20 +35,29 @@ static bool whole(const struct flowstate *fs, uint32_t i)
 	return addresses_sane(h);
 }
 
-/* Nobody has its tuples yet, nor do its own halves share one. */
-static bool alone(const struct flowstate *fs, uint32_t i)
+/* Where its halves are to be. */
+static void aim(const struct flowstate *fs, uint32_t i, struct place half[2])
 {
 	const struct flow_head *h = head_of(fs, i);
-	struct tuple orig, reply;
-	record_tuple(h, FS_ORIG, &orig);
-	record_tuple(h, FS_REPLY, &reply);
-	if (lookup(fs, h->realm[FS_REPLY], &reply) != REF_NONE)
+	struct tuple t;
+	for (int d = 0; d < 2; d++) {
+		record_tuple(h, (enum fs_dir)d, &t);
+		lookup_aim(fs, &half[d], h->realm[d], &t);
+	}
+}
+
+/* Nobody has its tuples yet, nor do its own halves share one. */
+static bool alone(const struct flowstate *fs, uint32_t i, struct place half[2])
+{
+	lookup(fs, &half[FS_REPLY]);
+	if (half[FS_REPLY].ref != REF_NONE)
 		return false;
-	if (!is_live(h))
+	if (!is_live(head_of(fs, i)))
 		return true;
-	if (h->realm[0] == h->realm[1] && memcmp(&orig, &reply, sizeof(orig)) == 0)
+	if (half[0].realm == half[1].realm && memcmp(&half[0].t, &half[1].t, sizeof(half[0].t)) == 0)
 		return false;
-	return lookup(fs, h->realm[FS_ORIG], &orig) == REF_NONE;
+	lookup(fs, &half[FS_ORIG]);
+	return half[FS_ORIG].ref == REF_NONE;
 }
 
 static void erase(struct flowstate *fs, uint32_t i)
@@ -72,28 +81,36 @@ static bool empty(const struct flowstate *fs, uint32_t i)
 	return head_of(fs, i)->state == FS_FREE && !body_of(fs, i)->mark;
 }
 
-static bool adopt_one(struct flowstate *fs, uint32_t i, struct fs_open_report *rep)
+/* Judges a record. Returns whether it is to be entered, with its halves there. */
+static bool judge(struct flowstate *fs, uint32_t i, struct place half[2], struct fs_open_report *rep)
 {
 	if (empty(fs, i))
 		return false;
-	if (!whole(fs, i) || !alone(fs, i)) {
-		erase(fs, i);
-		rep->torn++;
-		return false;
+	if (whole(fs, i)) {
+		aim(fs, i, half);
+		if (alone(fs, i, half))
+			return true;
 	}
-	return true;
+	erase(fs, i);
+	rep->torn++;
+	return false;
+}
+
+static void enter(struct flowstate *fs, uint32_t i, const struct place half[2])
+{
+	mend_times(fs, i);
+	record_enter(fs, i, half[FS_ORIG].hash, half[FS_REPLY].hash);
 }
 
 int adopt_records(struct flowstate *fs, struct fs_open_report *rep)
 {
 	struct arena_header *header = fs->arena.header;
 	uint32_t max = fs->arena.max, high = header->high;
+	struct place half[2];
 
 	for (uint32_t i = 0; i < high && i < max; i++) {
-		if (adopt_one(fs, i, rep)) {
-			mend_times(fs, i);
-			record_enter(fs, i);
-		}
+		if (judge(fs, i, half, rep))
+			enter(fs, i, half);
 	}
 	for (uint32_t i = high < max ? high : max; i-- > 0;) {
 		if (empty(fs, i))
@@ -102,7 +119,7 @@ int adopt_records(struct flowstate *fs, struct fs_open_report *rep)
 	/* flows.max is lower than it was: what lies above it moves down. Killed in between, the file has the
 	 * record twice, and the next start drops one. */
 	for (uint32_t i = max; i < high; i++) {
-		if (!adopt_one(fs, i, rep))
+		if (!judge(fs, i, half, rep))
 			continue;
 		uint32_t to = record_take(fs);
 		if (to == FS_NONE)
@@ -111,8 +128,7 @@ int adopt_records(struct flowstate *fs, struct fs_open_report *rep)
 		body.mark = 0;
 		record_write(fs, to, head_of(fs, i), &body);
 		erase(fs, i);
-		mend_times(fs, to);
-		record_enter(fs, to);
+		enter(fs, to, half);
 	}
 	if (high > max) {
 		header->high = max;

@@ -241,51 +241,52 @@ static enum drop refuse(struct flowstate *fs, enum drop why)
 enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm, fs_id via, bool from_egress,
 	unsigned flags, uint64_t now_ms, struct fs_hit *out)
 {
-	const struct tuple *orig = &pk->key.t;
 	uint16_t from = FS_SLOT(pk->key.realm), to = FS_SLOT(realm);
-	struct tuple reply;
-	uint32_t old, old_reply;
+	const struct tuple *t = &pk->key.t, turned = tuple_turned(t);
+	struct place orig, reply;
 
 	*out = (struct fs_hit){.flow = FS_NONE};
 	clock_set(fs, now_ms);
 	if (!names_attached(&fs->names, pk->key.realm, pk->via) || !names_attached(&fs->names, realm, via))
 		return DROP_OTHER_SITE;
+	lookup_aim(fs, &orig, from, t);
+	lookup_aim(fs, &reply, to, &turned);
 
-	if (!translate_free(fs, from, orig, to, &old)) {
-		const struct flow_head *h = head_of(fs, REF_RECORD(old));
+	if (!translate_free(fs, &orig, to)) {
+		const struct flow_head *h = head_of(fs, REF_RECORD(orig.ref));
 		if (!is_live(h) || !names_alive(&fs->names, h))
 			return refuse(fs, DROP_TUPLE_COLLISION);
-		*out = (struct fs_hit){.flow = REF_RECORD(old), .dir = REF_DIR(old)};
+		*out = (struct fs_hit){.flow = REF_RECORD(orig.ref), .dir = REF_DIR(orig.ref)};
 		return DROP_NONE;
 	}
-	if (orig->proto == IPPROTO_TCP && !track_begins(pk->tcp_flags, fs->tcp_loose && !from_egress))
+	if (t->proto == IPPROTO_TCP && !track_begins(pk->tcp_flags, fs->tcp_loose && !from_egress))
 		return DROP_NOT_A_BEGINNING;
 
-	struct flow_head h = {.addr = {orig->src, orig->dst},
-		.port = {orig->sport, orig->dport},
-		.proto = orig->proto,
-		.state = (uint8_t)track_first(orig->proto),
+	struct flow_head h = {.addr = {t->src, t->dst},
+		.port = {t->sport, t->dport},
+		.proto = t->proto,
+		.state = (uint8_t)track_first(t->proto),
 		.realm = {from, to},
 		.via = {FS_SLOT(pk->via), FS_SLOT(via)}};
 	if (site_is_full(fs, &h))
 		return refuse(fs, DROP_SITE_LIMIT);
-	if (!translate_choose(fs, orig, from, to, flags & FS_BEGIN_READDRESS, &reply))
+	if (!translate_choose(fs, &orig, flags & FS_BEGIN_READDRESS, &reply))
 		return refuse(fs, DROP_TUPLE_COLLISION);
-	h.addr[2] = reply.dst;
-	h.port[2] = reply.dport;
+	h.addr[2] = reply.t.dst;
+	h.port[2] = reply.t.dport;
 
-	/* What the site has itself in quarantine makes room, for good. */
-	if (old != REF_NONE)
-		record_free(fs, REF_RECORD(old));
-	old_reply = lookup(fs, to, &reply);
-	if (old_reply != REF_NONE)
-		record_free(fs, REF_RECORD(old_reply));
+	/* What the site has itself in quarantine makes room, for good. The two cannot be one record, since it has
+	 * only one half in the index. */
+	if (orig.ref != REF_NONE)
+		record_free(fs, REF_RECORD(orig.ref));
+	if (reply.ref != REF_NONE)
+		record_free(fs, REF_RECORD(reply.ref));
 	uint32_t i = record_take(fs);
 	if (i == FS_NONE)
 		return refuse(fs, DROP_FLOW_TABLE_FULL);
 	struct flow_body b = {.created = fs->now, .seen = fs->now};
 	record_write(fs, i, &h, &b);
-	record_enter(fs, i);
+	record_enter(fs, i, orig.hash, reply.hash);
 	fs->stats.created++;
 	fs->stats.translated += record_translated(&h);
 	*out = (struct fs_hit){.flow = i, .dir = FS_ORIG};

@@ -80,15 +80,15 @@ static inline uint32_t in_bucket(const struct flowstate *fs, const struct bucket
 	return REF_NONE;
 }
 
-/* Goes on behind the home bucket, in which it was not. */
-static uint32_t behind_home(
-	const struct flowstate *fs, uint32_t home, uint16_t realm, const struct tuple *t, uint64_t hash)
+/* Goes on behind the bucket at, in which it was not. */
+static uint32_t behind(
+	const struct flowstate *fs, uint32_t at, uint16_t realm, const struct tuple *t, uint64_t hash)
 {
 	const struct index *x = &fs->index;
 	unsigned class = index_class(hash);
-	for (uint32_t b = home; x->bucket[b].passed[class];) {
+	for (uint32_t b = at; x->bucket[b].passed[class];) {
 		b = index_next(x, b);
-		if (b == home)
+		if (b == at)
 			break;
 		uint64_t match = index_match(&x->bucket[b], index_tag(hash));
 		uint32_t ref = in_bucket(fs, &x->bucket[b], match, realm, t);
@@ -98,28 +98,46 @@ static uint32_t behind_home(
 	return REF_NONE;
 }
 
-uint32_t lookup_ref(const struct flowstate *fs, uint16_t realm, const struct tuple *t, uint64_t hash)
+void lookup_aim(const struct flowstate *fs, struct place *p, uint16_t realm, const struct tuple *t)
 {
-	uint32_t home = index_home(&fs->index, hash);
-	const struct bucket *b = &fs->index.bucket[home];
-	uint32_t ref = in_bucket(fs, b, index_match(b, index_tag(hash)), realm, t);
-	return ref != REF_NONE ? ref : behind_home(fs, home, realm, t, hash);
+	p->t = *t;
+	p->realm = realm;
+	p->hash = lookup_hash(fs, realm, t);
+	p->ref = REF_NONE;
+	__builtin_prefetch(&fs->index.bucket[index_home(&fs->index, p->hash)], 1);
 }
 
-static void hash_batch(const struct flowstate *fs, const struct fs_key *keys, unsigned n, uint64_t *hash)
+void lookup(const struct flowstate *fs, struct place *p)
 {
-	uint64_t w4[WORDS4 * BATCH], w6[WORDS6 * BATCH], h4[BATCH], h6[BATCH];
-	uint8_t at4[BATCH], at6[BATCH];
+	uint32_t home = index_home(&fs->index, p->hash);
+	const struct bucket *b = &fs->index.bucket[home];
+	p->ref = in_bucket(fs, b, index_match(b, index_tag(p->hash)), p->realm, &p->t);
+	if (p->ref == REF_NONE)
+		p->ref = behind(fs, home, p->realm, &p->t, p->hash);
+}
+
+/* A part of a batch on its way: as many as the processor can wait for at once. */
+#define GROUP 8
+struct group {
+	uint64_t hash[GROUP], match[GROUP];
+	uint32_t at[GROUP]; /* the bucket to look into */
+	uint32_t second;    /* a bit for each that is to look into a second one */
+};
+
+static void step_hash(const struct flowstate *fs, const struct fs_key *keys, unsigned n, struct group *g)
+{
+	uint64_t w4[WORDS4 * SIP_MANY], w6[WORDS6 * SIP_MANY], h4[GROUP], h6[GROUP];
+	uint8_t at4[GROUP], at6[GROUP];
 	unsigned n4 = 0, n6 = 0;
 
 	for (unsigned i = 0; i < n; i++) {
 		const struct tuple *t = &keys[i].t;
 		uint16_t realm = FS_SLOT(keys[i].realm);
 		if (words_are4(t)) {
-			words4(t, realm, w4 + n4, BATCH);
+			words4(t, realm, w4 + n4, SIP_MANY);
 			at4[n4++] = (uint8_t)i;
 		} else {
-			words6(t, realm, w6 + n6, BATCH);
+			words6(t, realm, w6 + n6, SIP_MANY);
 			at6[n6++] = (uint8_t)i;
 		}
 	}
@@ -128,34 +146,53 @@ static void hash_batch(const struct flowstate *fs, const struct fs_key *keys, un
 	if (n6)
 		fs->sip_many(&fs->index_key, w6, WORDS6, n6, h6);
 	for (unsigned i = 0; i < n4; i++)
-		hash[at4[i]] = h4[i];
+		g->hash[at4[i]] = h4[i];
 	for (unsigned i = 0; i < n6; i++)
-		hash[at6[i]] = h6[i];
+		g->hash[at6[i]] = h6[i];
+	for (unsigned i = 0; i < n; i++) {
+		g->at[i] = index_home(&fs->index, g->hash[i]);
+		__builtin_prefetch(&fs->index.bucket[g->at[i]]);
+	}
 }
 
-static void find_batch(const struct flowstate *fs, const struct fs_key *keys, unsigned n, struct fs_hit *out)
+/* Compares tags in one bucket, and asks for the record that the first equal one leads to. */
+static inline void match_one(const struct flowstate *fs, struct group *g, unsigned i)
+{
+	const struct bucket *b = &fs->index.bucket[g->at[i]];
+	g->match[i] = index_match(b, index_tag(g->hash[i]));
+	if (g->match[i])
+		__builtin_prefetch(head_of(fs, REF_RECORD(b->ref[index_entry(g->match[i])])));
+}
+
+static void step_match(const struct flowstate *fs, unsigned n, struct group *g)
 {
 	const struct index *x = &fs->index;
-	uint64_t hash[BATCH], match[BATCH];
-	uint32_t home[BATCH];
+	g->second = 0;
+	for (unsigned i = 0; i < n; i++) {
+		match_one(fs, g, i);
+		if (g->match[i] || !x->bucket[g->at[i]].passed[index_class(g->hash[i])])
+			continue;
+		g->at[i] = index_next(x, g->at[i]);
+		g->second |= 1u << i;
+		__builtin_prefetch(&x->bucket[g->at[i]]);
+	}
+}
 
-	hash_batch(fs, keys, n, hash);
-	for (unsigned i = 0; i < n; i++) {
-		home[i] = index_home(x, hash[i]);
-		__builtin_prefetch(&x->bucket[home[i]]);
-	}
-	for (unsigned i = 0; i < n; i++) {
-		const struct bucket *b = &x->bucket[home[i]];
-		match[i] = index_match(b, index_tag(hash[i]));
-		if (match[i])
-			__builtin_prefetch(head_of(fs, REF_RECORD(b->ref[index_entry(match[i])])));
-	}
+static void step_second(const struct flowstate *fs, struct group *g)
+{
+	for (uint32_t left = g->second; left; left &= left - 1)
+		match_one(fs, g, (unsigned)__builtin_ctz(left));
+}
+
+static void step_compare(const struct flowstate *fs, const struct fs_key *keys, unsigned n,
+	const struct group *g, struct fs_hit *out)
+{
 	for (unsigned i = 0; i < n; i++) {
 		uint16_t realm = FS_SLOT(keys[i].realm);
 		const struct tuple *t = &keys[i].t;
-		uint32_t ref = in_bucket(fs, &x->bucket[home[i]], match[i], realm, t);
+		uint32_t ref = in_bucket(fs, &fs->index.bucket[g->at[i]], g->match[i], realm, t);
 		if (ref == REF_NONE)
-			ref = behind_home(fs, home[i], realm, t, hash[i]);
+			ref = behind(fs, g->at[i], realm, t, g->hash[i]);
 		out[i].flow = FS_NONE;
 		out[i].dir = FS_ORIG;
 		if (ref == REF_NONE || fs->names.bound[realm] != keys[i].realm)
@@ -168,13 +205,25 @@ static void find_batch(const struct flowstate *fs, const struct fs_key *keys, un
 	}
 }
 
+static inline unsigned group_size(unsigned n, unsigned k)
+{
+	return n - k * GROUP < GROUP ? n - k * GROUP : GROUP;
+}
+
 void fs_find(struct flowstate *fs, const struct fs_key *keys, unsigned n, struct fs_hit *out)
 {
-	while (n) {
-		unsigned m = n < BATCH ? n : BATCH;
-		find_batch(fs, keys, m, out);
-		keys += m;
-		out += m;
-		n -= m;
+	enum { STEPS = 4 };
+	struct group g[STEPS];
+	unsigned groups = (n + GROUP - 1) / GROUP;
+	for (unsigned k = 0; k < groups + STEPS - 1; k++) {
+		if (k < groups)
+			step_hash(fs, keys + k * GROUP, group_size(n, k), &g[k % STEPS]);
+		if (k >= 1 && k - 1 < groups)
+			step_match(fs, group_size(n, k - 1), &g[(k - 1) % STEPS]);
+		if (k >= 2 && k - 2 < groups)
+			step_second(fs, &g[(k - 2) % STEPS]);
+		if (k >= 3)
+			step_compare(fs, keys + (k - 3) * GROUP, group_size(n, k - 3), &g[(k - 3) % STEPS],
+				out + (k - 3) * GROUP);
 	}
 }

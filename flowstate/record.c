@@ -64,13 +64,13 @@ void record_write(struct flowstate *fs, uint32_t i, const struct flow_head *h, c
 	mark_set(&body->mark, record_mark(fs, h));
 }
 
-void record_enter(struct flowstate *fs, uint32_t i)
+void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t reply)
 {
 	const struct flow_head *h = head_of(fs, i);
 	names_ref(&fs->names, h);
-	index_in(&fs->index, lookup_record_hash(fs, h, FS_REPLY), REF(i, FS_REPLY));
+	index_in(&fs->index, reply, REF(i, FS_REPLY));
 	if (is_live(h)) {
-		index_in(&fs->index, lookup_record_hash(fs, h, FS_ORIG), REF(i, FS_ORIG));
+		index_in(&fs->index, orig, REF(i, FS_ORIG));
 		names_count(&fs->names, h, 1);
 		fs->stats.used++;
 	} else {

@@ -81,7 +81,7 @@ static void many_plain(
 }
 
 #if defined(__x86_64__)
-#define LANES 8
+#define LANES 4
 typedef uint64_t lanes __attribute__((vector_size(LANES * sizeof(uint64_t)), aligned(8), may_alias));
 
 static inline __attribute__((always_inline)) void many_lanes(
@@ -104,7 +104,7 @@ __attribute__((target("avx2"))) static void many_avx2(
 	many_lanes(key, w, nwords, count, out);
 }
 
-__attribute__((target("avx512f"))) static void many_avx512(
+__attribute__((target("avx512f,avx512vl"))) static void many_avx512(
 	const struct sip_key *key, const uint64_t *w, unsigned nwords, unsigned count, uint64_t *out)
 {
 	many_lanes(key, w, nwords, count, out);
@@ -118,7 +118,7 @@ sip_many_fn *sip_many_nth(unsigned i)
 #if defined(__x86_64__)
 	if (__builtin_cpu_supports("avx2"))
 		can[n++] = many_avx2;
-	if (__builtin_cpu_supports("avx512f"))
+	if (__builtin_cpu_supports("avx512vl"))
 		can[n++] = many_avx512;
 #endif
 	return i < n ? can[i] : NULL;

@@ -23,7 +23,7 @@ uint64_t sip_words(const struct sip_key *key, const uint64_t *w, unsigned n);
 #define SIP_LAST(octets, length) ((uint64_t)(octets) | (uint64_t)(length) << 56)
 
 /* The same for many messages of equal length: word j of message i is w[j * SIP_MANY + i]. count is at most
- * SIP_MANY; the words behind it, up to a multiple of eight, are read and their hashes written, but mean
+ * SIP_MANY; the words behind it, up to a multiple of four, are read and their hashes written, but mean
  * nothing. */
 #define SIP_MANY 64
 typedef void sip_many_fn(

@@ -65,9 +65,11 @@ uint32_t record_mark(const struct flowstate *fs, const struct flow_head *h);
 
 /* A free record, not yet written, or FS_NONE. */
 uint32_t record_take(struct flowstate *fs);
-/* Puts a whole new record in its place: file, index, wheel, counts. Live ones and quarantined ones. */
+/* Writes a new record into the file, and makes it whole. */
 void record_write(struct flowstate *fs, uint32_t i, const struct flow_head *h, const struct flow_body *b);
-void record_enter(struct flowstate *fs, uint32_t i);
+/* Enters a record, live or quarantined, into all that is derived: index, wheel, counts. orig, reply: the hashes of
+ * its halves. */
+void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t reply);
 /* Out of all of them again, and free. */
 void record_free(struct flowstate *fs, uint32_t i);
 /* Puts an empty record on the list of free ones. */
@@ -75,24 +77,30 @@ void record_list_free(struct flowstate *fs, uint32_t i);
 
 /* ---- lookup.c ---------------------------------------------------------------------------------------- */
 
+/* A tuple in a realm, and which half has it. */
+struct place {
+	struct tuple t;
+	uint16_t realm; /* slot */
+	uint64_t hash;
+	uint32_t ref; /* REF_NONE: nobody */
+};
+
+/* Says which place is meant, and asks for the memory that looking there will need. */
+void lookup_aim(const struct flowstate *fs, struct place *p, uint16_t realm, const struct tuple *t);
+/* Sets p->ref: a half of a live flow (findable or not), or of a quarantined one. */
+void lookup(const struct flowstate *fs, struct place *p);
 uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
-/* The half that has the tuple, of a live flow (findable or not) or a quarantined one; or REF_NONE. */
-uint32_t lookup_ref(const struct flowstate *fs, uint16_t realm, const struct tuple *t, uint64_t hash);
-static inline uint32_t lookup(const struct flowstate *fs, uint16_t realm, const struct tuple *t)
-{
-	return lookup_ref(fs, realm, t, lookup_hash(fs, realm, t));
-}
 uint64_t lookup_record_hash(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir);
 
 /* ---- translate.c ------------------------------------------------------------------------------------- */
 
-/* Chooses the reply half of a flow that orig (in realm) begins towards the realm other. Only tuples that
- * nobody holds, or that orig's own site holds in quarantine. Returns false when no such tuple was found. */
-bool translate_choose(struct flowstate *fs, const struct tuple *orig, uint16_t realm, uint16_t other,
-	bool readdress, struct tuple *reply);
-/* May a flow between realm and other have the tuple t in realm? *ref: who is to leave quarantine for it. */
-bool translate_free(
-	struct flowstate *fs, uint16_t realm, const struct tuple *t, uint16_t other, uint32_t *ref);
+/* Chooses the place of the reply half of a flow that begins at orig. reply is aimed at orig turned round, in the
+ * realm of the other side; it is left there if that is free and readdress is not set. Only places are chosen
+ * that nobody holds, or that orig's own site holds in quarantine. Returns false when none was found. */
+bool translate_choose(struct flowstate *fs, const struct place *orig, bool readdress, struct place *reply);
+/* May a flow to or from the realm other have place p? Then p->ref is who must leave quarantine for it. If it
+ * may not, p->ref is who holds it. */
+bool translate_free(struct flowstate *fs, struct place *p, uint16_t other);
 
 /* ---- track.c: states ---------------------------------------------------------------------------------- */
 

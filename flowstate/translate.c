@@ -68,22 +68,21 @@ static bool in_our_shard(const struct flowstate *fs, const struct tuple *t)
 
 /* ---- who holds a tuple --------------------------------------------------------------------------------- */
 
-bool translate_free(
-	struct flowstate *fs, uint16_t realm, const struct tuple *t, uint16_t other, uint32_t *ref)
+bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
 {
-	*ref = lookup(fs, realm, t);
-	if (*ref == REF_NONE)
+	lookup(fs, p);
+	if (p->ref == REF_NONE)
 		return true;
-	uint32_t i = REF_RECORD(*ref);
+	uint32_t i = REF_RECORD(p->ref);
 	const struct flow_head *h = head_of(fs, i);
 	if (is_live(h)) {
 		/* A flow whose tunnel was removed, and which the sweep has not reached yet. */
 		if (!names_gone(&fs->names, h))
 			return false;
-		enum fs_dir dir = REF_DIR(*ref);
+		enum fs_dir dir = REF_DIR(p->ref);
 		expire_end(fs, i, true);
 		if (dir == FS_ORIG || h->state == FS_FREE) {
-			*ref = REF_NONE;
+			p->ref = REF_NONE;
 			return true;
 		}
 	}
@@ -93,18 +92,25 @@ bool translate_free(
 
 struct search {
 	struct flowstate *fs;
-	const struct tuple *orig;
-	uint16_t realm, other;
-	struct tuple *reply; /* the candidate */
+	const struct place *orig;
+	struct place *reply;
 };
 
-static bool candidate_free(struct search *s)
+/* Aims the reply's place at the candidate, which is ours if it is free. */
+static bool candidate_free(struct search *s, const struct tuple *t)
 {
-	uint32_t ref;
-	/* Within one realm (a packet from a site to itself) the two halves must differ, too. */
-	if (s->realm == s->other && memcmp(s->reply, s->orig, sizeof(*s->reply)) == 0)
+	if (!in_our_shard(s->fs, t))
 		return false;
-	return in_our_shard(s->fs, s->reply) && translate_free(s->fs, s->other, s->reply, s->realm, &ref);
+	lookup_aim(s->fs, s->reply, s->reply->realm, t);
+	return translate_free(s->fs, s->reply, s->orig->realm);
+}
+
+static bool natural_free(struct search *s)
+{
+	/* Within one realm (a packet from a site to itself) the two halves must differ, too. */
+	if (s->orig->realm == s->reply->realm && memcmp(&s->orig->t, &s->reply->t, sizeof(s->reply->t)) == 0)
+		return false;
+	return in_our_shard(s->fs, &s->reply->t) && translate_free(s->fs, s->reply, s->orig->realm);
 }
 
 /* ---- ports and addresses ------------------------------------------------------------------------------- */
@@ -128,16 +134,16 @@ static bool port_range(const struct tuple *orig, uint32_t *low, uint32_t *count)
 	}
 }
 
-static bool other_port(struct search *s, uint32_t tries)
+static bool other_port(struct search *s, struct tuple *t, uint32_t tries)
 {
 	uint32_t low, count;
-	if (!port_range(s->orig, &low, &count))
+	if (!port_range(&s->orig->t, &low, &count))
 		return false;
 	uint32_t at = random_below(s->fs, count);
 	tries *= s->fs->nshards;
 	for (uint32_t i = 0; i < tries; i++, at = at + 1 == count ? 0 : at + 1) {
-		s->reply->dport = htons((uint16_t)(low + at));
-		if (candidate_free(s))
+		t->dport = htons((uint16_t)(low + at));
+		if (candidate_free(s, t))
 			return true;
 	}
 	return false;
@@ -152,10 +158,11 @@ static struct addr pool_address(const struct prefix *pool, uint64_t n)
 	return a;
 }
 
-static bool other_address(struct search *s)
+static bool other_address(struct search *s, struct tuple *t)
 {
 	struct flowstate *fs = s->fs;
-	const struct prefix *pool = &fs->pool[!addr_is4(&s->orig->src)];
+	const struct tuple *orig = &s->orig->t;
+	const struct prefix *pool = &fs->pool[!addr_is4(&orig->src)];
 	if (addr_is_none(&pool->a))
 		return false;
 	/* Usable host parts: without the lowest (the network, the subnet-router anycast address of RFC 4291
@@ -165,28 +172,27 @@ static bool other_address(struct search *s)
 	uint64_t first = highest > 2 ? 1 : 0, count = highest > 2 ? highest - 1 : highest + 1;
 
 	uint64_t w[3];
-	memcpy(w, &s->orig->src, 16);
-	w[2] = SIP_LAST(s->realm, 18);
+	memcpy(w, &orig->src, 16);
+	w[2] = SIP_LAST(s->orig->realm, 18);
 	uint64_t at = sip_words(&fs->pool_key, w, 3) % count;
 	uint32_t low, ports, tries = ADDRESS_TRIES;
-	bool has_ports = port_range(s->orig, &low, &ports);
+	bool has_ports = port_range(orig, &low, &ports);
 	if (!has_ports)
 		tries *= fs->nshards;
 	for (uint32_t i = 0; i < tries && i < count; i++, at = at + 1 == count ? 0 : at + 1) {
-		s->reply->dst = pool_address(pool, first + at);
-		s->reply->dport = s->orig->sport;
-		if (candidate_free(s) || (has_ports && other_port(s, PORTS_A_POOL_ADDRESS)))
+		t->dst = pool_address(pool, first + at);
+		t->dport = orig->sport;
+		if (candidate_free(s, t) || (has_ports && other_port(s, t, PORTS_A_POOL_ADDRESS)))
 			return true;
 	}
 	return false;
 }
 
-bool translate_choose(struct flowstate *fs, const struct tuple *orig, uint16_t realm, uint16_t other,
-	bool readdress, struct tuple *reply)
+bool translate_choose(struct flowstate *fs, const struct place *orig, bool readdress, struct place *reply)
 {
-	struct search s = {.fs = fs, .orig = orig, .realm = realm, .other = other, .reply = reply};
-	*reply = tuple_turned(orig);
-	if (!readdress && (candidate_free(&s) || other_port(&s, PORT_TRIES)))
+	struct search s = {.fs = fs, .orig = orig, .reply = reply};
+	struct tuple t = reply->t;
+	if (!readdress && (natural_free(&s) || other_port(&s, &t, PORT_TRIES)))
 		return true;
-	return other_address(&s);
+	return other_address(&s, &t);
 }
