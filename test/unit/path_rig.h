@@ -387,6 +387,17 @@ static inline struct pkt only_out(int to)
 	return out_pkt(0, to);
 }
 
+/* p carries the payload of s. */
+static inline void assert_same_payload(const struct pkt *p, const struct spec *s)
+{
+	static uint8_t b[PKT_MAX];
+	struct pkt q = {.data = b, .len = packet_make(b, s)};
+
+	assert_int_equal(pkt_parse(&q), DROP_NONE);
+	assert_int_equal(p->len - p->payload, q.len - q.payload);
+	assert_memory_equal(p->data + p->payload, q.data + q.payload, q.len - q.payload);
+}
+
 /* What a server answers to a packet that came to it. */
 static inline struct spec answer_to(const struct pkt *p)
 {
