@@ -158,6 +158,8 @@ static void on_tick(uv_timer_t *h)
 
 	fs_tick(gw->fs, gateway_now(), TICK_BUDGET);
 	egress_flush(gw->egress);
+	if (++gw->ticks % (1000 / TICK_MS) == 0)
+		path_count_lost(gw->path);
 }
 
 static void on_hostnet(uv_poll_t *h, int status, int events)

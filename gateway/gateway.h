@@ -36,6 +36,7 @@ struct gateway {
 	uint32_t reloads, failed_reloads;
 	bool failed; /* the loop was ended by something that cannot be mended while running */
 	uv_timer_t tick;
+	uint32_t ticks;
 	uv_poll_t hostnet_poll;
 	bool handles; /* the two are open */
 	int lock_fd;  /* held on state_dir: one arrd each */

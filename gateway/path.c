@@ -26,6 +26,20 @@ void path_drop(struct path *path, struct tunnel *t, enum drop d, uint32_t segs)
 	c->drops[d] += segs;
 }
 
+void path_count_lost(struct path *path)
+{
+	uint64_t tun = tun_lost(path->tun);
+
+	for (int f = 0; f < 2; f++) {
+		uint32_t lost = path->gre[f] ? gre_sock_lost(path->gre[f]) : 0;
+
+		path->gw->count.drops[DROP_RX_QUEUE] += lost - path->gre_lost[f];
+		path->gre_lost[f] = lost;
+	}
+	path->gw->count.drops[DROP_TUN_QUEUE] += tun - path->tun_lost;
+	path->tun_lost = tun;
+}
+
 /* ---- to the TUN -------------------------------------------------------------------------------------- */
 
 static void write_group(void *arg, struct iovec *iov, unsigned n, struct pkt *const *pkts, unsigned npkts)

@@ -68,6 +68,8 @@ struct path {
 	unsigned answers;
 	uint32_t egress_tokens; /* of our own messages towards the egress */
 	uint64_t egress_tokens_ms;
+	uint32_t gre_lost[2]; /* as last read */
+	uint64_t tun_lost;
 	struct log_limit unknown_log;
 	bool closing;
 };
@@ -95,6 +97,9 @@ void path_flush(struct path *path);
 /* path.c: counts a drop on the tunnel, or on the gateway where there is none. segs: packets that it stands
  * for. */
 void path_drop(struct path *path, struct tunnel *t, enum drop d, uint32_t segs);
+
+/* path.c: counts what the kernel threw away before we saw it. Call it about once a second. */
+void path_count_lost(struct path *path);
 
 /* answer.c: an ICMP error to the sender of it (type and code of ICMPv4 or v6 are chosen by what).
  * Rate-limited; says nothing where RFC 1122 3.2.2 and RFC 4443 2.4(e) forbid it. mtu: for ANSWER_TOO_BIG. */

@@ -259,6 +259,21 @@ int tun_read(struct tun *t, struct tun_rx out[static TUN_BATCH])
 	return n;
 }
 
+uint64_t tun_lost(const struct tun *t)
+{
+	char path[64], text[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/statistics/tx_dropped", t->name);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (!fgets(text, sizeof(text), f))
+		text[0] = 0;
+	fclose(f);
+	return strtoull(text, NULL, 10);
+}
+
 int tun_write(struct tun *t, const struct iovec *iov, unsigned n)
 {
 	ssize_t r;

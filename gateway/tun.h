@@ -41,6 +41,9 @@ struct tun_rx {
  * -EAGAIN: then 0). */
 int tun_read(struct tun *t, struct tun_rx out[static TUN_BATCH]);
 
+/* Packets that the device threw away because its queue was full, since it was made. */
+uint64_t tun_lost(const struct tun *t);
+
 /* Writes one packet; iov[0] is the caller's vnet header. Returns 0 or -errno. */
 int tun_write(struct tun *t, const struct iovec *iov, unsigned n);
 

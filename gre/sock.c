@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/sock_diag.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -113,6 +114,17 @@ void gre_sock_close(struct gre_sock *s)
 int gre_sock_fd(const struct gre_sock *s)
 {
 	return s->fd;
+}
+
+uint32_t gre_sock_lost(const struct gre_sock *s)
+{
+	uint32_t mem[SK_MEMINFO_VARS] = {0};
+	socklen_t len = sizeof(mem);
+
+	if (getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0 ||
+		len <= SK_MEMINFO_DROPS * sizeof(mem[0]))
+		return 0;
+	return mem[SK_MEMINFO_DROPS];
 }
 
 /* The kernel has checked the outer header; here only that nothing is read behind the packet. */

@@ -57,6 +57,9 @@ int gre_sock_open(struct gre_sock **out, int family, uint32_t buffer);
 void gre_sock_close(struct gre_sock *s);
 int gre_sock_fd(const struct gre_sock *s);
 
+/* Packets that the kernel threw away because the receive queue was full, since the socket was opened (modulo 2^32). */
+uint32_t gre_sock_lost(const struct gre_sock *s);
+
 /* Receives up to GRE_BATCH packets. Returns their number, 0 when there are none, or -errno. A packet with a
  * wrong GRE checksum is still good when the kernel's GRO has merged it of several, whose checksums it
  * verified: its inner TCP checksum is then a partial one. */

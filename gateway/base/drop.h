@@ -63,6 +63,9 @@
 	X(SEND_ERROR, "send_error",                                                                          \
 		"the outer packet could not be sent (no route, no local address, filter)")                   \
 	X(QUEUE_FULL, "queue_full", "the socket's send queue was full")                                      \
+	X(RX_QUEUE, "rx_queue",                                                                              \
+		"the tunnel socket's receive queue was full: more came than the gateway can take")           \
+	X(TUN_QUEUE, "tun_queue", "the TUN device's queue was full: more came than the gateway can take")    \
 	X(RATE_LIMITED, "rate_limited", "an answer of the gateway's own was not sent, to bound their rate")
 
 /* The formatter would take DROP_COUNT for a continued line. */
