@@ -189,7 +189,7 @@ static struct nlmsghdr *marked(char *buf, uint16_t type, uint16_t flags, uint32_
 int conntrack_forget_marked(uint32_t mark)
 {
 	char buf[REQUEST_MAX];
-	struct mnl_socket *s;
+	struct mnl_socket *s = NULL;
 	int n = 0, rc = mark ? open_socket(&s, 0) : -EINVAL; /* a mask of 0 would mean all */
 
 	if (rc)

@@ -148,15 +148,25 @@ static int store(const struct sysctls *s)
 	return rc;
 }
 
-/* A path that the file may name: below net/, nothing that leaves /proc/sys. */
-static bool path_ok(const char *path)
+/* Reads PATH VALUE; ends the path in line. The path must be below net/ and not leave it: the file is only as
+ * trustworthy as its directory. */
+static bool parse_line(char *line, long *value)
 {
-	return strncmp(path, "net/", 4) == 0 && !strstr(path, "..") && strlen(path) < PATH_LEN;
+	char *blank = strchr(line, ' '), *end;
+
+	if (!blank)
+		return false;
+	*blank = '\0';
+	errno = 0;
+	*value = strtol(blank + 1, &end, 10);
+	if (end == blank + 1 || (*end && *end != '\n') || errno)
+		return false;
+	return strncmp(line, "net/", 4) == 0 && !strstr(line, "..") && strlen(line) < PATH_LEN;
 }
 
 static int parse(struct sysctls *s, FILE *f)
 {
-	char line[256], path[PATH_LEN];
+	char line[256];
 	long value;
 
 	if (!fgets(line, sizeof(line), f))
@@ -168,9 +178,8 @@ static int parse(struct sysctls *s, FILE *f)
 		return 0;
 	}
 	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%127s %ld", path, &value) == 2 && path_ok(path) && !find(s, path))
-			if (!append(s, path, value))
-				return -ENOMEM;
+		if (parse_line(line, &value) && !find(s, line) && !append(s, line, value))
+			return -ENOMEM;
 	return 0;
 }
 
@@ -233,7 +242,7 @@ int sysctl_was(const struct sysctls *s, const char *path, long *value)
 int sysctl_keep(struct sysctls *s, const char *path)
 {
 	struct saved *v = find(s, path);
-	long now;
+	long now = 0;
 	int rc;
 
 	if (v) {
@@ -256,7 +265,7 @@ int sysctl_keep(struct sysctls *s, const char *path)
 int sysctl_want(struct sysctls *s, const char *path, long value)
 {
 	struct saved *v = find(s, path);
-	long now;
+	long now = 0;
 	int rc = sysctl_get(path, &now);
 
 	if (rc)

@@ -122,16 +122,19 @@ static struct config *load(const char *path)
 }
 
 /* PROTO SRC SPORT DST DPORT */
-static bool parse_tuple(const char *s, struct tuple *t)
+static bool parse_tuple(char *s, struct tuple *t)
 {
-	char src[ADDR_STRLEN], dst[ADDR_STRLEN];
-	unsigned proto, sport, dport;
+	char *word[5], *rest = s;
 
-	if (sscanf(s, "%u %45s %u %45s %u", &proto, src, &sport, dst, &dport) != 5)
-		return false;
-	*t = (struct tuple){
-		.proto = (uint8_t)proto, .sport = htons((uint16_t)sport), .dport = htons((uint16_t)dport)};
-	return addr_parse(src, &t->src) == 0 && addr_parse(dst, &t->dst) == 0;
+	for (size_t i = 0; i < 5; i++) {
+		word[i] = strtok_r(NULL, " ", &rest);
+		if (!word[i])
+			return false;
+	}
+	*t = (struct tuple){.proto = (uint8_t)strtoul(word[0], NULL, 10),
+		.sport = htons((uint16_t)strtoul(word[2], NULL, 10)),
+		.dport = htons((uint16_t)strtoul(word[4], NULL, 10))};
+	return addr_parse(word[1], &t->src) == 0 && addr_parse(word[3], &t->dst) == 0;
 }
 
 static void reload(struct probe *p)
