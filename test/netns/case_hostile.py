@@ -56,6 +56,7 @@ def by_hand():
         # from and to itself; through nobody's address; to the gateway
         f.tcp(s, s, 80, 80, f.SYN), f.tcp(h, h, 80, 80, f.SYN), f.tcp(topo.GW_WAN, topo.GW_WAN, 1, 1, f.SYN),
         f.tcp(topo.IF_GW, topo.IF_GW, 1, 1, f.SYN), f.udp(topo.IF_GW, h, 1, 1), f.echo(topo.IF_GW, topo.IF_GW),
+        f.echo(h, s, ttl=0), f.echo(h, s, ttl=1), f.tcp(h6, s6, 1, 80, f.SYN, ttl=1), f.udp(h6, s6, 1, 2, ttl=0),
         # lengths that lie
         f.ip(h, s, f.UDP, u, length=19), f.ip(h, s, f.UDP, u, length=0), f.ip(h, s, f.UDP, u, length=65535), f.ip(h, s, f.UDP, u, ihl=15),
         f.ip(h, s, f.UDP, u, ihl=0), f.ip6(h6, s6, f.UDP, u, length=0), f.ip6(h6, s6, f.UDP, u, length=65535),

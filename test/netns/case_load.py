@@ -11,7 +11,8 @@ SITES, CONNECTIONS = 50, 200
 
 
 def load(c, net, connections):
-    clients = [net.tagclient("--count", connections, "--requests", 3, "--octets", 2048, "--pace", 20, "--timeout", 30),
+    clients = [net.tagclient("--count", connections, "--requests", 3, "--octets", 2048, "--pace", 20, "--in-flight", 500,
+                             "--timeout", 30),
                net.tagclient("--count", connections // 4, "--requests", 3, "--octets", 512, "--pace", 10, proto="udp"),
                net.tagclient("--count", connections // 20, "--requests", 3, "--pace", 5, proto="ping")]
     return [(p, p.wait(70)) for p in clients]

@@ -202,6 +202,7 @@ class Net:
 
     def make_egress(self):
         c = self.case
+        self.inet.sysctl({"net/core/somaxconn": 65535, "net/ipv4/tcp_max_syn_backlog": 65535})  # thousands connect at once
         c.veth(self.inet, "eth0", self.gw, "eth0")
         self.inet.ip(f"addr add {SERVER}/32 dev lo", f"addr add {SERVER6}/128 dev lo nodad",
                      f"addr add {ROUTER}/24 dev eth0", f"addr add {ROUTER6}/64 dev eth0 nodad", "link set eth0 up",

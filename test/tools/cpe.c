@@ -5,14 +5,13 @@
  *	[ applications ] -- TUN  ~~ cpe ~~ raw socket local -- … -- remote, the gateway
  *
  * Simple, slow and right: one read, one send a packet, no offload of any kind (the TUN device has no vnet
- * header, so the kernel hands over whole packets with complete checksums). The TUN devices exist already,
- * with their addresses; cpe only attaches to them. Prints "ready", and at the end (SIGTERM) its counters as
- *JSON.
+ * header, so the kernel hands over whole packets with complete checksums). The TUN devices exist already, with
+ * their addresses; cpe only attaches to them. Prints "ready", and at the end (SIGTERM) its counters as JSON.
  *
  *	cpe --branch netns=NS,tun=DEV,local=ADDR,remote=ADDR[,key=N][,csum][,seq][,ttl=N][,tos=N][,df] …
  *
- * What comes in must have the key, and a checksum that is right where one is given; everything else is
- *counted and dropped. RFC 2784, RFC 2890.
+ * What comes in must have the key, and a checksum that is right where one is given; everything else is counted
+ * and dropped. RFC 2784, RFC 2890.
  */
 #include "test/tools/tool.h"
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* tagclient.c - hosts of many branches that ask the tagserver at the same time, from equal addresses and
- *ports.
+/* tagclient.c - hosts of many branches that ask the tagserver at once, from equal addresses and ports.
  *
  *	tagclient --branch NETNS:TAG … --bind ADDR --server ADDR --port PORT [--proto tcp|udp|ping]
  *	          [--first-port N] [--count N] [--requests N] [--octets N] [--timeout SECONDS] [--pace N]
- *	          [--download] [--progress]
+ *	          [--in-flight N] [--download] [--progress]
  *
  * Each branch opens `count` sockets, bound to ADDR and the ports (for ping: ids) from first-port on: every
- *branch the same. TCP: nobody asks before all are connected, then each asks `requests` times for `octets`,
- *and checks every octet of the answers. The server closes. UDP, ping: the next request goes out when the
- *answer is there, or counts as lost after `timeout`; nothing is sent again. pace: connections begun a
- *millisecond (0: all at once).
+ * branch the same. TCP: nobody asks before all are connected, then each asks `requests` times for `octets`, and
+ * checks every octet of the answers. UDP, ping: the next request goes out when the answer is there, or counts
+ * as lost after `timeout`; nothing is sent again. pace: sockets opened a millisecond (0: all at once).
+ * in-flight: requests not answered yet, over all connections (0: one for each), so that it is the gateway that
+ * is tested and not the length of somebody's queue.
  *
  * --download: one request for 4 GiB each, until SIGTERM. --progress: a line of JSON with the octets of each
  * branch every 100 ms. At the end counters as JSON; status 0 when every answer came and was right.
@@ -56,11 +56,15 @@ static unsigned nbranches, nconns, begun, pending_connects, finished, reported;
 static struct conn *conns;
 static int ep;
 
+/* Connections that may ask, in order; each is in it once at most. */
+static struct conn **turn;
+static unsigned turn_first, turn_count, in_flight;
+
 static struct {
 	enum proto proto;
 	const char *bind, *server;
 	uint16_t port, first_port;
-	uint32_t count, requests, octets, pace;
+	uint32_t count, requests, octets, pace, in_flight;
 	uint64_t timeout_ms;
 	bool download, progress;
 } o = {.first_port = 40000, .count = 1, .requests = 1, .octets = 1024, .timeout_ms = 20000};
@@ -72,6 +76,8 @@ static void give_up(struct conn *c, const char *why, int err)
 			err ? strerror(err) : "");
 	if (c->state == CONNECTING)
 		pending_connects--;
+	if (c->state == ASKING)
+		in_flight--;
 	c->state = FAILED;
 	c->b->failed++;
 	finished++;
@@ -85,6 +91,14 @@ static void done(struct conn *c)
 	close(c->fd);
 }
 
+static void wait_for_turn(struct conn *c)
+{
+	unsigned last = turn_first + turn_count++;
+
+	c->state = READY;
+	turn[last < nconns ? last : last - nconns] = c;
+}
+
 static bool is4(void)
 {
 	return !strchr(o.server, ':');
@@ -94,9 +108,7 @@ static void ask(struct conn *c)
 {
 	uint8_t buf[ICMP_HDR + TAG_BLOCK] = {0}, *p = buf + ICMP_HDR;
 	uint32_t want = o.download ? UINT32_MAX - TAG_BLOCK : o.octets;
-	bool last = !o.download && c->asked + 1 == o.requests;
-	struct tag t = {
-		TAG_REQUEST, c->b->tag, want, tag_request_b(c->port, last && o.proto == TCP, c->asked)};
+	struct tag t = {TAG_REQUEST, c->b->tag, want, tag_request_b(c->port, c->asked)};
 	size_t n = TAG_BLOCK;
 
 	tag_put(p, &t);
@@ -107,11 +119,23 @@ static void ask(struct conn *c)
 		put16(p + 6, (uint16_t)c->asked);
 	}
 	c->asked++;
+	in_flight++;
 	c->until += (want + TAG_BLOCK - 1) / TAG_BLOCK * (uint64_t)TAG_BLOCK;
 	c->sent_ms = now_ms();
 	c->state = ASKING;
 	if (send(c->fd, p, n, MSG_NOSIGNAL) != (ssize_t)n)
 		give_up(c, "send", errno);
+}
+
+static void ask_in_turn(void)
+{
+	while (turn_count && (!o.in_flight || in_flight < o.in_flight)) {
+		struct conn *c = turn[turn_first];
+		turn_first = turn_first + 1 == nconns ? 0 : turn_first + 1;
+		turn_count--;
+		if (c->state == READY)
+			ask(c);
+	}
 }
 
 static void wrong(struct conn *c, const char *what, const struct tag *t)
@@ -120,6 +144,14 @@ static void wrong(struct conn *c, const char *what, const struct tag *t)
 	if (reported++ < REPORT_MAX)
 		fprintf(stderr, "%s port %u: %s: mark %x tag %u a %u b %u\n", c->b->netns, c->port, what,
 			t->mark, t->tag, t->a, t->b);
+}
+
+/* All is there. The client closes first and keeps the connection in TIME-WAIT: a retransmission of the server's
+ * that comes late is acknowledged then, and not answered by a reset. */
+static void leave(struct conn *c)
+{
+	c->state = READY;
+	shutdown(c->fd, SHUT_WR);
 }
 
 /* Every octet of a piece of the TCP stream. */
@@ -169,20 +201,28 @@ static void from_stream(struct conn *c)
 		if (c->at < c->until)
 			continue;
 		c->b->answers++;
+		in_flight--;
 		if (c->asked < o.requests)
-			ask(c);
+			wait_for_turn(c);
 		else
-			c->state = READY; /* all is there; the server will close */
-		if (c->state == FAILED)
-			return;
+			leave(c);
 	}
+}
+
+static void next_dgram(struct conn *c)
+{
+	in_flight--;
+	if (c->asked < o.requests)
+		wait_for_turn(c);
+	else
+		done(c);
 }
 
 static void from_dgram(struct conn *c)
 {
 	uint8_t buf[2048], *p = buf;
 	ssize_t n = recv(c->fd, buf, sizeof(buf), 0);
-	uint32_t number = (c->asked - 1) & 0x7fff;
+	uint32_t number = (c->asked - 1) & 0xffff;
 
 	if (n < 0) {
 		if (errno != EAGAIN && errno != EINTR)
@@ -193,14 +233,14 @@ static void from_dgram(struct conn *c)
 	if (o.proto == PING) {
 		p += ICMP_HDR;
 		n -= ICMP_HDR;
-		want = (struct tag){TAG_REQUEST, c->b->tag, o.octets, tag_request_b(c->port, false, number)};
+		want = (struct tag){TAG_REQUEST, c->b->tag, o.octets, tag_request_b(c->port, number)};
 	}
 	bool late = false;
 	if (n >= (ssize_t)TAG_BLOCK) {
 		tag_get(p, &t);
 		late = t.mark == want.mark && t.tag == want.tag && t.b != want.b; /* was counted as lost */
 	}
-	if (late)
+	if (late || c->state != ASKING)
 		return;
 	ssize_t len = o.proto == PING ? (ssize_t)TAG_BLOCK : (ssize_t)(o.octets / TAG_BLOCK * TAG_BLOCK);
 	bool right = n == len;
@@ -215,10 +255,7 @@ static void from_dgram(struct conn *c)
 	}
 	c->b->octets += (uint64_t)n;
 	c->b->answers++;
-	if (c->asked < o.requests)
-		ask(c);
-	else
-		done(c);
+	next_dgram(c);
 }
 
 static void begin(struct conn *c)
@@ -246,7 +283,7 @@ static void begin(struct conn *c)
 		fail_errno("epoll_ctl");
 	if (o.proto != TCP) {
 		pending_connects--;
-		ask(c);
+		wait_for_turn(c);
 	}
 }
 
@@ -295,11 +332,10 @@ static void check_timeouts(uint64_t now)
 				give_up(c, "timed out", 0);
 			continue;
 		}
+		if (c->state != ASKING)
+			continue;
 		c->b->lost++;
-		if (c->asked < o.requests)
-			ask(c);
-		else
-			done(c);
+		next_dgram(c);
 	}
 }
 
@@ -351,7 +387,7 @@ static void parse(int argc, char **argv)
 		{"server", 1, NULL, 's'}, {"port", 1, NULL, 'p'}, {"proto", 1, NULL, 'P'},
 		{"first-port", 1, NULL, 'f'}, {"count", 1, NULL, 'c'}, {"requests", 1, NULL, 'r'},
 		{"octets", 1, NULL, 'o'}, {"timeout", 1, NULL, 't'}, {"pace", 1, NULL, 'a'},
-		{"download", 0, NULL, 'd'}, {"progress", 0, NULL, 'g'}, {0}};
+		{"in-flight", 1, NULL, 'i'}, {"download", 0, NULL, 'd'}, {"progress", 0, NULL, 'g'}, {0}};
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -378,7 +414,7 @@ static void parse(int argc, char **argv)
 			o.count = (uint32_t)number(optarg, 10000);
 			break;
 		case 'r':
-			o.requests = (uint32_t)number(optarg, 0x7fff);
+			o.requests = (uint32_t)number(optarg, 0xffff);
 			break;
 		case 'o':
 			o.octets = (uint32_t)number(optarg, UINT32_MAX - TAG_BLOCK);
@@ -388,6 +424,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'a':
 			o.pace = (uint32_t)number(optarg, 10000);
+			break;
+		case 'i':
+			o.in_flight = (uint32_t)number(optarg, 100000);
 			break;
 		case 'd':
 			o.download = true;
@@ -401,6 +440,8 @@ static void parse(int argc, char **argv)
 	}
 	if (!o.bind || !o.server || !nbranches)
 		fail("--branch, --bind and --server are wanted");
+	if (!o.count)
+		fail("--count is at least 1");
 }
 
 int main(int argc, char **argv)
@@ -414,6 +455,9 @@ int main(int argc, char **argv)
 	setrlimit(RLIMIT_NOFILE, &files);
 	nconns = nbranches * o.count;
 	conns = calloc(nconns, sizeof(*conns));
+	turn = calloc(nconns, sizeof(struct conn *));
+	if (!conns || !turn)
+		fail("out of memory");
 	ep = epoll_create1(EPOLL_CLOEXEC);
 	for (unsigned i = 0; i < nconns; i++)
 		conns[i] = (struct conn){.b = &branches[i % nbranches],
@@ -437,9 +481,10 @@ int main(int argc, char **argv)
 			for (unsigned i = 0; i < nconns; i++) {
 				peak += conns[i].state == READY;
 				if (conns[i].state == READY)
-					ask(&conns[i]);
+					wait_for_turn(&conns[i]);
 			}
 		}
+		ask_in_turn();
 		uint64_t now = now_ms();
 		if (now >= checked + 100) {
 			checked = now;
@@ -452,5 +497,6 @@ int main(int argc, char **argv)
 	}
 	bool ok = report(peak);
 	free(conns);
+	free(turn);
 	return ok ? 0 : 1;
 }

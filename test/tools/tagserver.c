@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* tagserver.c - answers each request with as many octets as it asks for, all of which carry the asker's tag.
  *
- *	tagserver --bind ADDR --tcp PORT … --udp PORT … [--bind ADDR …] [--rate OCTETS_PER_SECOND_AND_CONNECTION]
+ *	tagserver --bind ADDR --tcp PORT … --udp PORT … [--bind ADDR …] [--rate OCTETS_A_SECOND]
  *
- * Each --bind holds for the ports that follow it. A connection belongs to the tag of its first request: another tag on it means that two
- *sites' packets were spliced, and is counted. Prints "ready", and at the end (SIGTERM) its counters as JSON.
+ * Each --bind holds for the ports that follow it; the rate is that of each connection. A connection is closed
+ * when the client has closed its side. It belongs to the tag of its first request: another tag on it means
+ * that two sites' packets were spliced, and is counted. Prints "ready", and at the end (SIGTERM) its counters
+ * as JSON.
  */
 #include "test/tools/tool.h"
 
@@ -26,7 +28,7 @@ enum kind { NOTHING, LISTENER, UDP, STREAM };
 
 struct conn {
 	enum kind kind;
-	bool owned, last, want_out;
+	bool owned, want_out;
 	uint32_t tag, port, block; /* block: of the next octet to be sent, is block * 16 + skip */
 	uint32_t skip;
 	uint64_t pending, budget;
@@ -120,8 +122,6 @@ static bool push(int fd, struct conn *c)
 		count.octets += (uint64_t)sent;
 	}
 	poll_out(fd, c, false);
-	if (!c->pending && c->last)
-		shutdown(fd, SHUT_WR);
 	return true;
 }
 
@@ -143,7 +143,6 @@ static bool take_request(int fd, struct conn *c)
 	c->owned = true;
 	c->tag = t.tag;
 	c->port = t.b >> 16;
-	c->last = t.b & TAG_LAST;
 	c->pending += (t.a + TAG_BLOCK - 1) / TAG_BLOCK * (uint64_t)TAG_BLOCK;
 	count.requests++;
 	return push(fd, c);
@@ -197,7 +196,7 @@ static void from_udp(int fd)
 			continue;
 		}
 		uint32_t want = t.a / TAG_BLOCK * TAG_BLOCK;
-		struct tag answer = {TAG_ANSWER, t.tag, t.b >> 16, t.b & 0x7fff};
+		struct tag answer = {TAG_ANSWER, t.tag, t.b >> 16, t.b & 0xffff};
 		for (uint32_t i = 0; i < want; i += TAG_BLOCK)
 			tag_put(buf + i, &answer);
 		count.udp_requests++;

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* tool.h - what the test tools share: namespaces, option lists, addresses, checksums, the tagged payload.
  *
- * The tools judge the gateway, so they share no code with it: a mistake in its checksum or parser must not
- * be repeated by those who look for it.
+ * The tools judge the gateway, so they share no code with it: a mistake in its checksum or parser must not be
+ * repeated by those who look for it.
  *
- * The tagged payload. Everything that is sent for a site consists of blocks of 16 octets, four words in
- *network order: a mark, the site's tag, and two words that depend on the sender:
+ * The tagged payload. Everything that is sent for a site consists of blocks of 16 octets, four words in network
+ * order: a mark, the site's tag, and two words that depend on the sender:
  *
- *	request, client to server  TAG_REQUEST  tag  octets wanted in answer  client's port, last?, number
+ *	request, client to server  TAG_REQUEST  tag  octets wanted in answer  client's port, number of the request
  *	answer, server to client   TAG_ANSWER   tag  client's port            number
  *
  * The client's port is the one that the client has, whatever the way made of it. In a TCP answer, block n of
- *the stream has number n and begins at octet 16 n: each octet can be checked by whoever knows its place. In a
- *UDP answer all blocks have the number of the request. An echo request carries one request block, with its id
- *as port.
+ * the stream has number n and begins at octet 16 n: each octet can be checked by whoever knows its place. In a
+ * UDP answer all blocks have the number of the request. An echo request carries one request block, with its id
+ * as port.
  */
 #ifndef TEST_TOOL_H
 #define TEST_TOOL_H
@@ -31,10 +31,10 @@
 struct tag {
 	uint32_t mark, tag, a, b; /* host order */
 };
-#define TAG_LAST 0x8000u /* in b of a request: the server closes when it has answered */
-static inline uint32_t tag_request_b(uint16_t port, bool last, uint32_t n)
+/* Word b of a request: the client's port above, its number below. */
+static inline uint32_t tag_request_b(uint16_t port, uint32_t n)
 {
-	return (uint32_t)port << 16 | (last ? TAG_LAST : 0) | (n & 0x7fff);
+	return (uint32_t)port << 16 | (n & 0xffff);
 }
 void tag_put(uint8_t out[static TAG_BLOCK], const struct tag *t);
 void tag_get(const uint8_t in[static TAG_BLOCK], struct tag *t);

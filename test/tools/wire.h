@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* wire.h - the judge: did each packet that left by a tunnel belong to the site at its other end?
  *
- * It is told of every packet on the underlay and on the egress, in order, and believes only what it saw
- *there. From what a site sent it learns: connections with the sequence numbers sent, echo requests, UDP
- *tuples. A packet towards a site is then
+ * It is told of every packet on the underlay and on the egress, in order, and believes only what it saw there.
+ * From what a site sent it learns: connections with the sequence numbers sent, echo requests, UDP tuples. A
+ * packet towards a site is then
  *
  *	checked        the acknowledgment number lies in what this site's connection has sent by then; the
- *	               tagged payload is this site's, octet by octet; the echo reply has the id, number and
- *payload that this site sent; the ICMP error quotes a packet of this site misdelivered   one of these is not
- *so, or the site never sent anything that this could answer unsolicited    begins a conversation (SYN, echo
- *request) with the site unverifiable   answers something of the site, but carries nothing to compare
+ *	               tagged payload is this site's, octet by octet; the echo reply has the id, number and payload
+ *	               that this site sent; the ICMP error quotes a packet of this site
+ *	misdelivered   one of these is not so, or the site never sent anything that this could answer
+ *	unsolicited    begins a conversation (SYN, echo request) with the site
+ *	multicast      goes to a multicast address
+ *	unverifiable   answers something of the site, but carries nothing to compare
  *
  * Tags are per physical branch, so they hold whatever the gateway's configuration calls it. Pure: no I/O but
  * wire_report().
