@@ -116,7 +116,7 @@ static int open_flows(struct gateway *gw, uint32_t max, char *err, size_t errlen
 {
 	char path[4096];
 	struct fs_config f = {.path = path, .nshards = 1};
-	struct fs_open_report rep;
+	struct fs_open_report rep = {0};
 	int r;
 
 	flow_config(gw->conf, &f);
@@ -195,7 +195,7 @@ static int start_loop_handles(struct gateway *gw)
 
 static int start_tunnels(struct gateway *gw, char *err, size_t errlen)
 {
-	struct path_tables *tables;
+	struct path_tables *tables = NULL;
 	int r = tunnels_new(&gw->tunnels, gw->conf, NULL);
 
 	if (r == 0)
@@ -348,7 +348,7 @@ static int prepare(
 
 int gateway_reload(struct gateway *gw, char **errors)
 {
-	struct path_tables *tables;
+	struct path_tables *tables = NULL;
 	struct fs_config f = {0};
 	struct tunnels *t;
 	struct config *c;

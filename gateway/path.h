@@ -116,8 +116,8 @@ int path_open(struct path **out, struct gateway *gw, struct tun *tun, char *err,
 struct path_tables;
 int path_prepare(struct path *path, const struct tunnels *t, const struct config *conf,
 	struct path_tables **out, char *err, size_t errlen);
-void path_commit(struct path *path, struct path_tables *tables);
-void path_abandon(struct path_tables *tables);
+void path_commit(struct path *path, struct path_tables *tb);
+void path_abandon(struct path_tables *tb);
 /* Stops polling; the loop must run once more before path_free. */
 void path_close(struct path *path);
 void path_free(struct path *path);

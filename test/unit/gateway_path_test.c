@@ -428,6 +428,17 @@ static void without_automatic_return_routing(void **state)
 	assert_int_equal(rig_drops(DROP_OTHER_SITE), 1);
 }
 
+static void what_the_kernel_lost_is_counted_once(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		rig.lost = i ? 5 + i : 0;
+		path_count_lost(rig.gw.path);
+		assert_int_equal(rig_drops(DROP_RX_QUEUE), rig.lost);
+		assert_int_equal(rig_drops(DROP_TUN_QUEUE), rig.lost);
+	}
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, rig_up, rig_down)
 
 int main(void)
@@ -446,6 +457,7 @@ int main(void)
 		CASE(sequence_numbers),
 		CASE(ways_into_a_site),
 		CASE(without_automatic_return_routing),
+		CASE(what_the_kernel_lost_is_counted_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

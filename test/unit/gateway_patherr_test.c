@@ -88,7 +88,7 @@ static void errors_from_the_egress(void **state)
 			/* as much as RFC 792 asks for, and all of it */
 			uint32_t n = row % 2 ? about->l4 + 8u : about->len;
 			const struct addr *src = errors[row].by_receiver ? &about->t.dst : &router;
-			uint8_t b[512];
+			uint8_t b[512] = {0};
 			struct pkt p;
 
 			rig_forget();
@@ -114,7 +114,7 @@ static void errors_from_a_branch(void **state)
 		for (unsigned k = 0; k < 2 * sizeof(errors) / sizeof(errors[0]); k++) {
 			unsigned i = k % 2, row = k / 2;
 			struct spec back = answer_to(&pr.seen[i]);
-			uint8_t answer[256], b[512], home[256];
+			uint8_t answer[256], b[512] = {0}, home[256];
 			struct pkt about, p;
 			uint32_t n;
 
@@ -143,7 +143,7 @@ static void errors_between_branches(void **state)
 {
 	struct spec s = kind_spec(UDP4);
 	struct pkt about, p;
-	uint8_t b[512], q[256];
+	uint8_t b[512] = {0}, q[256];
 
 	(void)state;
 	s.dst = test_addr("10.9.0.1");
@@ -161,7 +161,7 @@ static void errors_about_nobodys_flow(void **state)
 {
 	struct spec s = kind_spec(UDP4), other = kind_spec(UDP4);
 	struct addr server = s.dst, router = test_addr("192.0.2.77");
-	uint8_t b[512], q[256];
+	uint8_t b[512] = {0}, q[256];
 	struct pkt about;
 
 	(void)state;
@@ -258,7 +258,7 @@ static void nothing_is_said_of_these(void **state)
 	} rows[] = {{"10.0.1.2", "224.0.0.9"}, {"240.0.0.1", "192.0.2.1"}, {"255.255.255.255", "192.0.2.1"},
 		{"0.0.0.0", "192.0.2.1"}, {"::", "2001:db8::1"}, {"ff02::1", "2001:db8::1"},
 		{"fd00:1::2", "ff02::9"}};
-	uint8_t b[512], q[256];
+	uint8_t b[512] = {0}, q[256];
 	struct spec s;
 	struct pkt p = {.data = q};
 

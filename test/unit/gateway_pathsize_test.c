@@ -86,7 +86,7 @@ static void super_packet_to_a_tunnel(void **state)
 /* What the kernel leaves to be done by hardware is done before it goes into a tunnel. */
 static void partial_checksum_to_a_tunnel(void **state)
 {
-	uint8_t b[256];
+	uint8_t b[256] = {0};
 
 	(void)state;
 	for (unsigned kind = TCP4; kind <= UDP6; kind++) {

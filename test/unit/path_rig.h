@@ -62,6 +62,7 @@ static struct rig {
 	unsigned nout;
 	struct gre_error errors[8]; /* that ICMP brought */
 	unsigned nerrors;
+	uint32_t lost;      /* in each queue of the kernel's */
 	struct addr own[2]; /* addresses of the machine */
 } rig;
 
@@ -159,6 +160,18 @@ unsigned gre_sock_send(struct gre_sock *s, struct gre_tx *tx, unsigned n)
 		tx[i].err = 0;
 	}
 	return n;
+}
+
+uint32_t gre_sock_lost(const struct gre_sock *s)
+{
+	(void)s;
+	return rig.lost;
+}
+
+uint64_t tun_lost(const struct tun *t)
+{
+	(void)t;
+	return rig.lost;
 }
 
 int tun_fd(const struct tun *t)
