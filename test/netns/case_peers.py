@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Branch routers that are not ours: the Linux kernel's GRE, in User-Mode Linux, and Open vSwitch's."""
+import hashlib
 import os
 import re
 
 import peers
 import topo
-from case_gre import upload_and_download
+from case_gre import RECEIVER, SENDER, upload_and_download
 from case_home import all_home, ask_everything
 from case_path import fetch
 from harness import case
@@ -159,6 +160,41 @@ def kernel_path_mtu(c):
                 c.check(want in path, f"{p.name} does not show {want}: {p.output()}")
             c.check("Resume: pmtu 1400 hops 3 back 3" in p.output(), f"{p.name}: {p.output()}")
     everything_comes_home(c, net, drops=("ttl_expired", "too_big"))
+
+
+@case(limit=40, needs=UML)
+def kernel_sends_fragments(c):
+    """
+        br1: MTU 1500 -- Linux kernel, gre1 MTU 1500, fragments outside \\
+                                                                         gw: mtu = 1476, mss = off, nat = none -- inet: server
+        br2: MTU 1500 -- the same -------------------------------------- /
+
+    A router that sends what is too big for the underlay in fragments, as some are told to: uploads of full packets
+    come by outer fragments, are put together and arrive, while downloads keep to the gateway's MTU.
+    """
+    net = network(c, 2, lambda n: [peers.Kernel(n, i, options="nopmtudisc ignore-df", mtu=1500) for i in (1, 2)], keys=None,
+                  tunnel={"mss": "off"})
+    receiver = net.inet.start(["/usr/bin/python3", "-u", "-c", RECEIVER, topo.SERVER, "7100"], "receiver").ready()
+    # Before anything goes down, from which the server would learn how much fits, and offer no more.
+    content, ps = {}, []
+    for i, br in net.branches.items():
+        content[i], path = os.urandom(SIZE), c.file(f"up{i}")
+        with open(path, "wb") as f:
+            f.write(content[i])
+        ps.append(br.start(["/usr/bin/python3", "-c", SENDER, topo.HOST, "43000", topo.SERVER, "7100", path], f"sender{i}"))
+    for p in ps:
+        c.equal(p.wait(30), 0, f"{p.name}: {p.errors()[-300:]}")
+    c.wait(lambda: len(receiver.output().split()) > len(ps), 10, "the uploads to end")
+    c.equal(set(receiver.output().split()[1:]), {hashlib.sha256(x).hexdigest() for x in content.values()}, "digests of the uploads")
+    joined = int(re.search(r"IpReasmOKs +(\d+)", net.gw.run("nstat -asz IpReasmOKs"))[1])
+    c.check(joined > 2 * SIZE / 1500, f"few came by fragments: {joined}")
+    net.wirewatch()  # which cannot say of fragments what a site sent
+    net.web({f"down{i}": content[i] for i in content})
+    for i in net.branches:
+        for server in (topo.SERVER, topo.SERVER6):
+            fetch(c, net, i, f"down{i}", content[i], server=server)
+    all_home(c, net, net.judged())
+    c.equal(set(net.gateway.drops()) - {"dst_multicast"}, {"too_big"}, "drop reasons")
 
 
 @case(limit=40, needs=OVS)

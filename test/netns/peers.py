@@ -46,12 +46,13 @@ class Kernel:
         br2: eth0 -- lan2 ~~ vec2 -- gre2 /
 
     branches: numbers; several have the same outer address, so each needs a key of its own. options: what `ip link add`
-    takes beside addresses and key. It boots in the background: see ready().
+    takes beside addresses and key. mtu: of the tunnels, if it is not the network's. It boots in the background: see
+    ready().
     """
 
-    def __init__(self, net, *branches, options=""):
+    def __init__(self, net, *branches, options="", mtu=None):
         lab.need("linux.uml")
-        self.case, self.net, self.options, self.branches = net.case, net, options, branches
+        self.case, self.net, self.options, self.mtu, self.branches = net.case, net, options, mtu or net.mtu, branches
         self.name, self.lines = f"uml{branches[0]}", 0
         self.outer = yield_address(net, branches[0])
         taps = [f"wan{branches[0]}"]
@@ -102,7 +103,7 @@ class Kernel:
                     f"ttl 64 {key} {self.options} && ip link set {dev} netns b{i}",
                     f"{ip} addr add {LAN}/24 dev vec{n} && {ip} addr add {LAN6}/64 dev vec{n} nodad && {ip} link set vec{n} up",
                     f"{ip} addr add {IF_BRANCH}/31 dev {dev} && {ip} addr add {IF_BRANCH6}/127 dev {dev} nodad",
-                    f"{ip} link set {dev} mtu {net.mtu} up && {ip} route add default dev {dev} && {ip} -6 route add default dev {dev}")
+                    f"{ip} link set {dev} mtu {self.mtu} up && {ip} route add default dev {dev} && {ip} -6 route add default dev {dev}")
         return self
 
     def ping(self, i, target):
