@@ -235,9 +235,9 @@ static void check_size(struct egress *e, uint32_t *max_flows)
 	if (max >= need || max == 0) /* 0: no limit */
 		return;
 	if (!sysctl_want(e->sysctls, NF "max", need)) {
-		/* An entry a bucket, as the kernel has it by default. */
-		if (!sysctl_was(e->sysctls, NF "buckets", &buckets) && buckets < need)
-			want(e, NF "buckets", need, "look-ups get slower beyond that");
+		/* An entry a bucket, as the kernel has it by default; it rounds what is written up. */
+		if (!sysctl_get(NF "buckets", &buckets))
+			want(e, NF "buckets", buckets > need ? buckets : need, "look-ups get slower");
 		return;
 	}
 	if (sysctl_get(NF "max", &max) || max >= need)
