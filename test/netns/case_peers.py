@@ -3,7 +3,9 @@
 import hashlib
 import os
 import re
+import socket
 
+import packets
 import peers
 import topo
 from case_gre import RECEIVER, SENDER, upload_and_download
@@ -106,6 +108,9 @@ def kernel_outer_ipv6(c):
     when it is not told otherwise; so less fits.
     """
     net = network(c, 2, lambda n: [peers.Kernel(n, 1)], outer=6, nat="masquerade", mtu=topo.TUNNEL_MTU[6] - 4 - 8)
+    ear = packets.Ear(net.gw, "wan0", lambda seen: seen.src == net.remote(1) and seen.proto == socket.IPPROTO_DSTOPTS)
+    net.routers[0].ping(1, topo.SERVER)
+    ear.wait(lambda seen: True, 3, "a packet with the tunnel encapsulation limit")
     everything_comes_home(c, net)
 
 
