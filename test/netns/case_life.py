@@ -2,6 +2,7 @@
 """Reload, restart and crash, under traffic."""
 import json
 import signal
+import socket
 
 import packets
 import topo
@@ -226,3 +227,45 @@ def lost_table_inherits_nothing(c):
     c.equal(p.wait(20), 0, f"new connections: {p.output()[-300:]} {p.errors()[-300:]}")
     # Branches whose connection the server no longer knows by its new address may be reset by the server.
     net.judged()
+
+
+@case()
+def quarantine(c):
+    """
+        br1: 10.0.1.5:40000, its flow is ended, and the server still answers \\
+                                                                              gw, nat = none -- inet
+        br2: 10.0.1.5:40000, wants the same tuple -------------------------- /
+
+    A reply tuple that one site's flow had stays closed to other sites: what the server sends late reaches nobody, and
+    the other site gets another port. The same site has it again at once.
+    """
+    net = topo.Net(c)
+    server = net.inet.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((topo.SERVER, 5000))
+    hosts = {}
+    for i, br in net.branches.items():
+        hosts[i] = br.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        hosts[i].bind((topo.HOST, 40000))
+        hosts[i].connect((topo.SERVER, 5000))
+
+    def ask(i):
+        hosts[i].send(f"of {i}".encode())
+        got, peer = server.recvfrom(100)
+        c.equal(got, f"of {i}".encode(), "what the server got")
+        server.sendto(got, peer)
+        c.equal(hosts[i].recv(100), got, f"what br{i} got")
+        return peer
+
+    first = ask(1)
+    c.equal(first, (topo.HOST, 40000), "br1 as the server sees it")
+    net.gateway.ctl("flush", "--site", "s1")
+    c.equal(net.gateway.flows_of(site="s1"), [], "flows of s1")
+    ears = [packets.Ear(br, "tun0", lambda s: b"late" in s.data) for br in net.branches.values()]
+    # Late, before anybody else wants the tuple; and again when br2 uses it.
+    server.sendto(b"late", first)
+    second = ask(2)
+    c.check(second != first, f"br2 got the tuple that is closed: {second}")
+    server.sendto(b"late", first)
+    c.equal(ask(2), second, "br2 again")
+    c.equal(ask(1), first, "br1 has its own tuple again")
+    c.equal([str(s) for ear in ears for s in ear.listen()], [], "late answers that came to a branch")
