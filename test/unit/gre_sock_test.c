@@ -36,6 +36,24 @@ static const struct family {
 	{AF_INET6, "fd00::1", "fd00::2", "fd00::2", "2001:db8::1", "2001:db8::9", 40},
 };
 
+/* A new address may be used when the kernel's work queue has looked at it, also on the loopback device. */
+static void wait_for_address(const struct addr *a)
+{
+	struct sockaddr_in6 sin = {.sin6_family = AF_INET6};
+	bool bound = false;
+
+	memcpy(&sin.sin6_addr, a->b, 16);
+	for (int i = 0; i < 5000 && !bound; i++) {
+		int s = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+		bound = bind(s, (struct sockaddr *)&sin, sizeof(sin)) == 0;
+		close(s);
+		if (!bound)
+			usleep(1000);
+	}
+	assert_true(bound);
+}
+
 static int group_setup(void **state)
 {
 	struct ifreq ifr = {.ifr_name = "lo"};
@@ -60,6 +78,7 @@ static int group_setup(void **state)
 
 		memcpy(&r.ifr6_addr, a.b, 16);
 		assert_int_equal(ioctl(s6, SIOCSIFADDR, &r), 0);
+		wait_for_address(&a);
 	}
 	close(s4);
 	close(s6);
