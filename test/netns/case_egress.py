@@ -21,10 +21,17 @@ def own_lan(net):
     return lan
 
 
+def from_equal_port(s, family):
+    """All branches use the same port, so that all flows but one are translated."""
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind((topo.HOST if family == socket.AF_INET else topo.HOST6, 47000))
+
+
 def connect_error(c, ns, family, address, port):
     """The errno of a TCP connection attempt; 0 when it is established."""
     s = ns.socket(family, socket.SOCK_STREAM)
     try:
+        from_equal_port(s, family)
         s.connect((address, port))
         return 0
     except OSError as e:
@@ -37,6 +44,7 @@ def udp_error(c, ns, family, address, port):
     """The errno that an ICMP error brings to a connected UDP socket."""
     s = ns.socket(family, socket.SOCK_DGRAM)
     try:
+        from_equal_port(s, family)
         s.connect((address, port))
         s.send(b"nobody there?")
         s.recv(100)
@@ -76,6 +84,8 @@ def equals_own_lan(c, nat):
             c.check(connect_error(c, br, family, afar, 9) in (errno.EHOSTUNREACH, errno.ENETUNREACH),
                     f"{br.short}: no unreachable from the gateway's kernel for {afar}")
     c.equal([str(s) for s in ear.listen()], [], "the LAN host with the branches' address got")
+    translated = [f for f in net.gateway.flows_of(translated=True) if f["orig"]["sport"] == 47000]
+    c.check(len(translated) >= 6, f"only {len(translated)} of the flows that failed were translated")
     all_home(c, net, net.judged(), up=False)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reload, restart and crash, under traffic."""
 import json
+import os
 import signal
 import socket
 
@@ -36,6 +37,8 @@ class Downloads:
 def slow_net(c, lan=False, **more):
     net = topo.Net(c, start=False, **more)
     ear = watch_lan(c, net) if lan else None
+    # A router for its LAN already: forwarding is on, whatever arrd does.
+    net.gw.sysctl({"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1})
     net.gateway.start()
     net.ear = ear
     net.tagserver(rate=RATE)
@@ -211,21 +214,37 @@ def stop_and_start(c):
 @case(limit=40)
 def lost_table_inherits_nothing(c):
     """
-        br1: download \\
-                       gw (kill -9, flow table deleted, start) -- inet
-        br2: download /
+        br1: 10.0.1.5:45000, its connection as it is \\
+                                                      gw, masquerade (kill -9, flow table deleted, start) -- inet
+        br2: 10.0.1.5:45000, its own translated ---- /
 
-    Without its flow table arrd starts empty, and so must the kernel: no site inherits another one's NAT session.
-    Downloads are picked up in mid-stream, or end; no packet reaches the wrong branch.
+    Without its flow table arrd starts empty, and so must the kernel: br2, which speaks first, gets nothing of br1's
+    connection, although its segments look like br1's now. New connections work.
     """
-    net = slow_net(c, nat="masquerade")
-    Downloads(c, net)
+    net = topo.Net(c, nat="masquerade")
+    net.tagserver()
+    net.wirewatch(private="10.0.0.0/8")
+    listener = net.inet.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((topo.SERVER, 5000))
+    listener.listen(2)
+    hosts, servers = {}, {}
+    for i, br in net.branches.items():
+        hosts[i] = br.socket(socket.AF_INET, socket.SOCK_STREAM)
+        hosts[i].bind((topo.HOST, 45000))
+        hosts[i].connect((topo.SERVER, 5000))
+        servers[i], _ = listener.accept()
+        hosts[i].sendall(b"before")
+        servers[i].recv(100)
+    ear = packets.Ear(net.branches[2], "tun0", lambda s: s.proto == packets.TCP and s.sport == 5000)
     net.gateway.kill()
-    c.shell(["sh", "-c", f"rm -f {net.gateway.dir}/state/flows"])
+    c.shell(["rm", net.gateway.dir + "/state/flows"])
+    servers[1].sendall(b"for br1 alone")  # is sent again and again, until somebody takes it
     net.gateway.start()
+    hosts[2].sendall(b"from br2")
+    c.wait(lambda: net.gateway.flows_of(site="s2", proto="tcp"), 5, "br2's flow to be picked up")
     p = net.tagclient("--count", 20, "--requests", 5, name="afterwards")
     c.equal(p.wait(20), 0, f"new connections: {p.output()[-300:]} {p.errors()[-300:]}")
-    # Branches whose connection the server no longer knows by its new address may be reset by the server.
+    c.never(lambda: any(b"br1" in s.data for s in ear.listen()), 1, "br2 got what was for br1")
     net.judged()
 
 
@@ -269,3 +288,27 @@ def quarantine(c):
     c.equal(ask(2), second, "br2 again")
     c.equal(ask(1), first, "br1 has its own tuple again")
     c.equal([str(s) for ear in ears for s in ear.listen()], [], "late answers that came to a branch")
+
+
+@case(limit=30)
+def one_gateway_a_namespace(c):
+    """
+        br1 \\
+             gw: an arrd, and another one beside it with a state_dir and a TUN of its own -- inet
+        br2 /
+
+    The table, the mark and the routing table are there once. A second arrd, or its --cleanup, is refused before it
+    changes anything; the first one's flows do not notice.
+    """
+    net = slow_net(c, nat="masquerade")
+    loads = Downloads(c, net)
+    everything = net.gateway.traces()
+    for tun, says in (("arr1", "an arrd with the TUN arr0 runs"), ("arr0", "belongs to another process")):
+        other = topo.Gateway(c, net.gw, {}, name=f"other-{tun}", gateway={"tun": tun})
+        program = ["ip", "netns", "exec", net.gw.name, os.path.join(other.build, "arrd"), "-c", other.conf]
+        c.shell(program + ["-f"], ok=(69,))
+        c.check(says in c.last.stderr, f"refused for another reason: {c.last.stderr}")
+        c.shell(program + ["--cleanup"], ok=(69,))
+    c.equal(net.gateway.traces(), everything, "rules, routes and sysctls")
+    loads.go_on(10, "the downloads to go on")
+    net.judged()
