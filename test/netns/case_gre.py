@@ -10,33 +10,36 @@ import topo
 from harness import case
 
 
-def upload_and_download(c, net, branches, size):
-    """curl up and down at once, from equal addresses and ports; what arrives is what was sent."""
+def upload_and_download(c, net, branches, size, server=topo.SERVER):
+    """Up and down at once, from equal addresses and ports; what arrives is what was sent."""
     content = {i: os.urandom(size) for i in branches}
-    net.web({f"down{i}": content[i] for i in branches})
-    receiver = net.inet.start(["/usr/bin/python3", "-u", "-c", RECEIVER, topo.SERVER, "7100"], "receiver").ready()
+    host, url_host = (topo.HOST6, f"[{server}]") if ":" in server else (topo.HOST, server)
+    if not net.web_process:
+        net.web({})
+    receiver = net.inet.start(["/usr/bin/python3", "-u", "-c", RECEIVER, server, "7100"], "receiver").ready()
     procs = []
     for i in branches:
-        br = net.branches[i]
-        up, down = c.file(f"up{i}"), c.file(f"down{i}")
-        with open(up, "wb") as f:
-            f.write(content[i])
-        procs.append(br.start(["curl", "-sS", "--max-time", "60", "--local-port", "42000", "--interface", topo.HOST, "-o", down,
-                               f"http://{topo.SERVER}/down{i}"], f"curl{i}"))
-        procs.append(br.start(["/usr/bin/python3", "-c", SENDER, topo.HOST, "43000", topo.SERVER, "7100", up], f"sender{i}"))
-    for p in procs:
+        br, down, up = net.branches[i], c.file(f"down{i}"), c.file(f"up{i}")
+        for path in (up, f"{net.web_root}/down{i}"):
+            with open(path, "wb") as f:
+                f.write(content[i])
+        procs.append((i, down, br.start(["curl", "-sS", "--max-time", "60", "--local-port", "42000", "--interface", host, "-o", down,
+                                f"http://{url_host}/down{i}"], f"curl{i}")))
+        procs.append((i, None, br.start(["/usr/bin/python3", "-c", SENDER, host, "43000", server, "7100", up], f"sender{i}")))
+    for i, down, p in procs:
         c.equal(p.wait(60), 0, f"{p.name}: {p.errors()[-300:]}")
-    for i in branches:
-        with open(c.dir + f"/down{i}", "rb") as f:
-            c.check(f.read() == content[i], f"the download of branch {i} is not what was sent")
+        if down:
+            with open(down, "rb") as f:
+                c.check(f.read() == content[i], f"the download of branch {i} is not what was sent")
     digests = {hashlib.sha256(content[i]).hexdigest() for i in branches}
     c.wait(lambda: len(receiver.output().split()) > len(branches), 10, "the uploads to end")
     c.equal(set(receiver.output().split()[1:]), digests, "digests of the uploads")
+    receiver.kill()
 
 
 RECEIVER = """
 import hashlib, socket, sys, threading
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind((sys.argv[1], int(sys.argv[2]))); s.listen(16); print('ready', flush=True)
 def take(k):
     h = hashlib.sha256()
@@ -46,7 +49,7 @@ while True: threading.Thread(target=take, args=(s.accept()[0],), daemon=True).st
 """
 SENDER = """
 import socket, sys
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind((sys.argv[1], int(sys.argv[2]))); s.settimeout(60); s.connect((sys.argv[3], int(sys.argv[4])))
 s.sendall(open(sys.argv[5], 'rb').read()); s.shutdown(socket.SHUT_WR); s.recv(1)
 """
@@ -188,30 +191,72 @@ def sequence_numbers(c):
             c.wait(lambda: net.gateway.drops().get("gre_sequence", 0) == before + 1, 3, f"number {seq} to be dropped")
 
 
-@case(limit=60)
-def merged_by_the_kernel(c):
-    """
-        br1: upload and download \\
-                                  GRE -- wan0 with GRO -- gw -- inet
-        br2: upload and download /
-
-    The kernel's GRO merges GRE packets into ones of up to 64 KB whose inner TCP checksum is not complete, as a
-    physical NIC under load has it. Uploads and downloads are intact while it happens, and it is shown to happen.
-    """
-    net = topo.Net(c, nat="none", start=False, keys=[11, 12])
+def merged_by_the_kernel(c, **more):
+    net = topo.Net(c, start=False, **more)
     net.gw.run("ethtool -K wan0 gro on")
     net.gw.sys_write("/sys/class/net/wan0/gro_flush_timeout", 2000000)
     net.gw.sys_write("/sys/class/net/wan0/napi_defer_hard_irqs", 5)
     net.gateway.start()
-    ear = packets.Ear(net.gw, "wan0", lambda s: s.proto == packets.GRE and len(s.data) > 2000)
     net.wirewatch()
-    upload_and_download(c, net, [1, 2], 8 << 20)
-    merged = ear.listen()
-    c.check(len(merged) > 50, f"the kernel merged only {len(merged)} times: this case proves nothing")
-    c.say(f"merged {len(merged)} times, the largest {max(len(s.data) for s in merged)} octets")
+    for server in (topo.SERVER, topo.SERVER6):
+        ear = packets.Ear(net.gw, "wan0", lambda s: s.proto == packets.GRE and len(s.data) > 2000)
+        upload_and_download(c, net, [1, 2], 6 << 20, server)
+        merged = ear.listen()
+        c.check(len(merged) > 20, f"the kernel merged only {len(merged)} times: this case proves nothing")
+        c.say(f"to {server}: merged {len(merged)} times, the largest {max(len(s.data) for s in merged)} octets")
     drops = net.gateway.drops()
-    c.check(not drops.get("inner_checksum") and not drops.get("gso_invalid"), f"merged input was dropped: {drops}")
+    c.check(not set(drops) & {"inner_checksum", "gso_invalid", "gre_checksum"}, f"merged input was dropped: {drops}")
     net.judged()
+
+
+@case(limit=60)
+def merged_keyed(c):
+    """
+        br1: upload and download, GRE with key \\
+                                                wan0 with GRO -- gw -- inet
+        br2: upload and download, GRE with key /
+
+    The kernel's GRO merges GRE packets into ones of up to 64 KB whose inner TCP checksum is not complete, as a
+    physical NIC under load has it. Uploads and downloads, IPv4 and IPv6, are intact while it happens, and it is shown
+    to happen.
+    """
+    merged_by_the_kernel(c, keys=[11, 12])
+
+
+@case(limit=60)
+def merged_plain_masqueraded(c):
+    """
+        br1: upload and download, plain GRE \\
+                                             wan0 with GRO -- gw, masquerade -- inet
+        br2: upload and download, plain GRE /
+
+    The same without keys, and behind the kernel's NAT.
+    """
+    merged_by_the_kernel(c, nat="masquerade")
+
+
+@case(limit=60)
+def merged_with_checksums(c):
+    """
+        br1: upload and download, GRE with checksum \\
+                                                     wan0 with GRO -- gw -- inet
+        br2: upload and download, GRE with checksum /
+
+    The same with GRE checksums, which the kernel verifies when it merges, and which then fit no longer.
+    """
+    merged_by_the_kernel(c, branch_options="csum", tunnel={"gre_checksum": "yes"})
+
+
+@case(limit=60)
+def merged_outer_ipv6(c):
+    """
+        br1: upload and download, GRE over IPv6 \\
+                                                 wan0 with GRO -- gw -- inet
+        br2: upload and download, GRE over IPv6 /
+
+    The same over an IPv6 underlay.
+    """
+    merged_by_the_kernel(c, outer=6)
 
 
 @case()

@@ -274,7 +274,7 @@ class Net:
     def web(self, files, rate=0):
         """nginx, serving files: {name: content}; rate: of each download, as nginx writes it, 0: unlimited."""
         lab.need("nginx")
-        d = self.case.file("web")
+        d = self.web_root = self.case.file("web")
         os.makedirs(d)
         for name, content in files.items():
             with open(os.path.join(d, name), "wb") as f:
