@@ -508,10 +508,15 @@ static void report(const char *path)
 
 int main(int argc, char **argv)
 {
-	char *eal[] = {"flowtable", "--no-huge", "-m", "64", "--no-pci", "--no-shconf", "--no-telemetry",
-		"--log-level=lib.eal:error", "--lcores=0@(0-1)", NULL};
+	/* rte_eal_init may write to its arguments. */
+	char args[][32] = {"flowtable", "--no-huge", "-m", "64", "--no-pci", "--no-shconf", "--no-telemetry",
+		"--log-level=lib.eal:error", "--lcores=0@(0-1)"};
+	enum { NARGS = sizeof(args) / sizeof(args[0]) };
+	char *eal[NARGS + 1] = {NULL};
+	for (int i = 0; i < NARGS; i++)
+		eal[i] = args[i];
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (rte_eal_init((int)(sizeof(eal) / sizeof(eal[0]) - 1), eal) < 0)
+	if (rte_eal_init(NARGS, eal) < 0)
 		die("no DPDK environment");
 	measure_full(1000000, 1u << 21);
 	measure(1000000, "1m", 1u << 22, 100000);
