@@ -59,33 +59,40 @@ def dns_text(reply):
 
 
 def servers(net, case):
-    net.web({f"branch-{x}": f"This page is for branch {x}.\n".encode() * (SIZE // 28) for x in BRANCHES.values()}, rate="250k")
+    net.web({f"branch-{x}": f"This page is for branch {x}.\n".encode() * (SIZE // 28) for x in BRANCHES.values()},
+            rate="250k")
     lab.need("dnsmasq")
-    net.inet.start(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root",
-                    "--pid-file=", "--bind-interfaces", f"--listen-address={topo.SERVER}", "--except-interface=eth0"]
+    net.inet.start(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
+                    "--user=root", "--pid-file=", "--bind-interfaces", f"--listen-address={topo.SERVER}",
+                    "--except-interface=eth0"]
                    + [f"--txt-record={x.lower()}.example,for branch {x}" for x in BRANCHES.values()], "dnsmasq")
     case.wait(lambda: ":53 " in net.inet.run("ss -Hlun"), 10, "dnsmasq to listen")
 
 
 def fetch(net, case):
     step(f"Both fetch a page by HTTP at the same time, from 10.0.1.5 port {HTTP_PORT}:")
-    running = {i: net.branches[i].start(
-        ["curl", "-sS", "--max-time", "10", "--interface", topo.HOST, "--local-port", str(HTTP_PORT), "-o", f"{case.dir}/page-{x}",
-         "-w", "%{http_code} %{size_download}", f"http://{topo.SERVER}/branch-{x}"], f"curl-{x}") for i, x in BRANCHES.items()}
-    case.wait(lambda: len(net.gateway.flows_of(proto="tcp", state="established")) == 2, 5, "both connections to be there")
+    running = {}
+    for i, x in BRANCHES.items():
+        running[i] = net.branches[i].start(
+            ["curl", "-sS", "--max-time", "10", "--interface", topo.HOST, "--local-port", str(HTTP_PORT),
+             "-o", f"{case.dir}/page-{x}", "-w", "%{http_code} %{size_download}", f"http://{topo.SERVER}/branch-{x}"],
+            f"curl-{x}")
+    case.wait(lambda: len(net.gateway.flows_of(proto="tcp", state="established")) == 2, 5,
+              "both connections to be there")
     during = net.gateway.ctl("flows", "--proto", "tcp")
     for i, x in BRANCHES.items():
         running[i].wait(12)
         content = open(f"{case.dir}/page-{x}").read() if os.path.exists(f"{case.dir}/page-{x}") else ""
         line = f"This page is for branch {x}.\n"
-        result(x, content == line * (SIZE // 28), f"HTTP {running[i].output()} octets, each line says {content[:content.find('.') + 1]!r}")
+        result(x, content == line * (SIZE // 28),
+               f"HTTP {running[i].output()} octets, each line says {content[:content.find('.') + 1]!r}")
     print("\nWhile they did, the gateway had these connections (arrctl flows --proto tcp):\n" + during.rstrip())
 
 
 def ping(net):
     step(f"\nBoth ping it, with the same id {PING_ID}:")
-    procs = {i: net.branches[i].start(["ping", "-q", "-c", "5", "-i", "0.1", "-W", "2", "-e", str(PING_ID), topo.SERVER], f"ping-{x}")
-             for i, x in BRANCHES.items()}
+    command = ["ping", "-q", "-c", "5", "-i", "0.1", "-W", "2", "-e", str(PING_ID), topo.SERVER]
+    procs = {i: net.branches[i].start(command, f"ping-{x}") for i, x in BRANCHES.items()}
     for i, x in BRANCHES.items():
         status = procs[i].wait(10)
         summary = [line for line in procs[i].output().splitlines() if "received" in line]
@@ -110,7 +117,8 @@ def ask(net):
 
 
 def demo(case):
-    net = topo.Net(case, nat="masquerade", names=[f"branch-{x}" for x in BRANCHES.values()], gateway={"log_level": "info"},
+    net = topo.Net(case, nat="masquerade", names=[f"branch-{x}" for x in BRANCHES.values()],
+                   gateway={"log_level": "info"},
                    tunnel={"site": None})
     servers(net, case)
     fetch(net, case)
@@ -129,7 +137,8 @@ def interrupted(*_):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--build", default=os.path.join(ROOT, "build"), metavar="DIR", help="where arrd and the tools are [build]")
+    p.add_argument("--build", default=os.path.join(ROOT, "build"), metavar="DIR",
+                   help="where arrd and the tools are [build]")
     options = p.parse_args()
     if os.geteuid() != 0:
         sys.exit("demo: must run as root, to make network namespaces")

@@ -80,7 +80,8 @@ def equals_own_lan(c, nat):
         for family, server, afar in ((socket.AF_INET, topo.SERVER, "198.51.100.99"),
                                      (socket.AF_INET6, topo.SERVER6, "2001:db8:51::99")):
             c.equal(connect_error(c, br, family, server, 9), errno.ECONNREFUSED, f"{br.short}: reset from {server}")
-            c.equal(udp_error(c, br, family, server, 9), errno.ECONNREFUSED, f"{br.short}: port unreachable from {server}")
+            c.equal(udp_error(c, br, family, server, 9), errno.ECONNREFUSED,
+                    f"{br.short}: port unreachable from {server}")
             c.check(connect_error(c, br, family, afar, 9) in (errno.EHOSTUNREACH, errno.ENETUNREACH),
                     f"{br.short}: no unreachable from the gateway's kernel for {afar}")
     c.equal([str(s) for s in ear.listen()], [], "the LAN host with the branches' address got")
@@ -133,7 +134,8 @@ def local_services(c):
         listeners[port] = net.gw.socket(socket.AF_INET6, socket.SOCK_STREAM)
         listeners[port].bind(("::", port))
         listeners[port].listen(16)
-    for family, gateway in ((socket.AF_INET, topo.GW_EGRESS), (socket.AF_INET6, topo.GW_EGRESS6), (socket.AF_INET, LAN_GW)):
+    for family, gateway in ((socket.AF_INET, topo.GW_EGRESS), (socket.AF_INET6, topo.GW_EGRESS6),
+                            (socket.AF_INET, LAN_GW)):
         open_sockets = []
         for ns in [lan] * (gateway == LAN_GW) + list(net.branches.values()):
             s = ns.socket(family, socket.SOCK_STREAM)
@@ -146,7 +148,8 @@ def local_services(c):
         for server, s in open_sockets:
             c.equal(tcp_echo_once(server, s), b"FROM THE BRANCH", f"service on {gateway}")
     before = net.gateway.drops().get("dst_gateway", 0)
-    c.check(connect_error(c, net.branches[1], socket.AF_INET, topo.GW_EGRESS, 8082) != 0, "a service that is not named was reached")
+    c.check(connect_error(c, net.branches[1], socket.AF_INET, topo.GW_EGRESS, 8082) != 0,
+            "a service that is not named was reached")
     net.gateway.wait_drop("dst_gateway", before)
 
 
@@ -167,7 +170,8 @@ def out_of_window_segments(c):
     ear = packets.Ear(net.inet, "eth0", lambda s: s.proto == packets.TCP)
     from_server = net.inet.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     from_branch = br.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    odd = ((f.ACK, b""), (f.ACK | f.PSH, b"x" * 100), (f.RST, b""), (f.RST | f.ACK, b""), (f.SYN | f.ACK, b""), (f.SYN, b""),
+    odd = ((f.ACK, b""), (f.ACK | f.PSH, b"x" * 100), (f.RST, b""), (f.RST | f.ACK, b""), (f.SYN | f.ACK, b""),
+           (f.SYN, b""),
            (f.FIN | f.ACK, b""), (f.FIN, b""), (0, b"null"), (f.SYN | f.FIN, b""), (63, b"xmas"))
     far = (0, 1 << 30, 1 << 31, 3 << 30)
     sent_resets = set()
@@ -187,7 +191,8 @@ def out_of_window_segments(c):
                                        (topo.SERVER, 0))
                     if flags & f.RST:
                         sent_resets.add(port)
-            c.equal(tcp_echo_once(server, client), b"FROM THE BRANCH", f"echo after segments of the {side} with flags {flags:#x}")
+            c.equal(tcp_echo_once(server, client), b"FROM THE BRANCH",
+                    f"echo after segments of the {side} with flags {flags:#x}")
             client.close()
             server.close()
     br.run(f"ping -c 1 -W 3 {topo.SERVER}")  # what was sent before this was dealt with
@@ -201,18 +206,21 @@ NEVER = (
     # destination, reason
     ("127.0.0.1", "dst_loopback"), ("127.8.8.8", "dst_loopback"), ("::1", "dst_loopback"),
     ("169.254.1.1", "dst_link_local"), ("fe80::1", "dst_link_local"),
-    ("224.0.0.5", "dst_multicast"), ("239.1.2.3", "dst_multicast"), ("ff02::1", "dst_multicast"), ("ff0e::1", "dst_multicast"),
+    ("224.0.0.5", "dst_multicast"), ("239.1.2.3", "dst_multicast"), ("ff02::1", "dst_multicast"),
+    ("ff0e::1", "dst_multicast"),
     ("255.255.255.255", "dst_broadcast"), ("198.18.0.255", "dst_broadcast"),
     ("169.254.169.254", "dst_metadata"), ("fd00:ec2::254", "dst_metadata"),
     ("0.0.0.0", "dst_invalid"), ("0.1.2.3", "dst_invalid"), ("240.0.0.1", "dst_invalid"), ("::", "dst_invalid"),
     ("198.18.0.1", "dst_gateway"), ("203.0.113.1", "dst_gateway"), ("2001:db8:18::1", "dst_gateway"),
-    ("10.9.9.9", "dst_private"), ("172.20.1.1", "dst_private"), ("192.168.7.7", "dst_private"), ("100.64.1.1", "dst_private"),
+    ("10.9.9.9", "dst_private"), ("172.20.1.1", "dst_private"), ("192.168.7.7", "dst_private"),
+    ("100.64.1.1", "dst_private"),
     ("fd12::1", "dst_private"), ("203.0.113.77", "dst_private"), ("198.18.0.2", "dst_private"),
     ("2001:db8:18::2", "dst_private"),
 )
 SOURCES = (
     ("127.0.0.1", "source_invalid"), ("0.0.0.0", "source_invalid"), ("224.1.1.1", "source_invalid"),
-    ("255.255.255.255", "source_invalid"), ("169.254.3.3", "source_invalid"), ("::1", "source_invalid"), ("::", "source_invalid"),
+    ("255.255.255.255", "source_invalid"), ("169.254.3.3", "source_invalid"), ("::1", "source_invalid"),
+    ("::", "source_invalid"),
     ("ff02::1", "source_invalid"), ("fe80::5", "source_invalid"),
 )
 
@@ -255,7 +263,8 @@ def private_destinations(c):
     Private networks behind the egress are closed, but for those that the configuration names.
     """
     net = topo.Net(c, nat="masquerade", egress={"private_destinations": ["192.168.50.0/24", "fd50::/64"]})
-    net.inet.ip("addr add 192.168.50.1/32 dev lo", "addr add 192.168.51.1/32 dev lo", "addr add fd50::1/128 dev lo nodad")
+    net.inet.ip("addr add 192.168.50.1/32 dev lo", "addr add 192.168.51.1/32 dev lo",
+                "addr add fd50::1/128 dev lo nodad")
     for br in net.branches.values():
         for dst in ("192.168.50.1", "fd50::1"):
             br.run(f"ping -c 1 -W 3 {dst}")
@@ -315,10 +324,13 @@ def unasked_from_egress(c):
     mac = bytes.fromhex(net.gw.mac("eth0").replace(":", ""))
     f = packets
     for src, dst in ((topo.SERVER, topo.HOST), (topo.SERVER6, topo.HOST6)):
-        for p in (f.tcp(src, dst, 80, 40000, f.SYN), f.tcp(src, dst, 80, 40000, f.ACK), f.tcp(src, dst, 80, 40000, f.SYN | f.ACK),
-                  f.tcp(src, dst, 80, 40000, f.RST), f.udp(src, dst, 53, 40000, b"x"), f.echo(src, dst), f.echo(src, dst, reply=True)):
+        for p in (f.tcp(src, dst, 80, 40000, f.SYN), f.tcp(src, dst, 80, 40000, f.ACK),
+                  f.tcp(src, dst, 80, 40000, f.SYN | f.ACK),
+                  f.tcp(src, dst, 80, 40000, f.RST), f.udp(src, dst, 53, 40000, b"x"), f.echo(src, dst),
+                  f.echo(src, dst, reply=True)):
             raw.sendto(p, ("eth0", 0x86DD if ":" in src else 0x0800, 0, 0, mac))
-    c.wait(lambda: sum(net.gateway.drops().get(r, 0) for r in ("no_flow", "not_a_beginning")) >= 14, 5, "all to be dropped by name")
+    c.wait(lambda: sum(net.gateway.drops().get(r, 0) for r in ("no_flow", "not_a_beginning")) >= 14, 5,
+           "all to be dropped by name")
     for ear in ears:
         c.equal([str(s) for s in ear.listen()], [], "a branch got")
     c.equal(net.gateway.json("stats")["flows"]["used"], 0, "flows")

@@ -23,9 +23,11 @@ def upload_and_download(c, net, branches, size, server=topo.SERVER):
         for path in (up, f"{net.web_root}/down{i}"):
             with open(path, "wb") as f:
                 f.write(content[i])
-        procs.append((i, down, br.start(["curl", "-sS", "--max-time", "60", "--local-port", "42000", "--interface", host, "-o", down,
+        procs.append((i, down, br.start(["curl", "-sS", "--max-time", "60", "--local-port", "42000", "--interface",
+                                         host, "-o", down,
                                 f"http://{url_host}/down{i}"], f"curl{i}")))
-        procs.append((i, None, br.start(["/usr/bin/python3", "-c", SENDER, host, "43000", server, "7100", up], f"sender{i}")))
+        procs.append((i, None, br.start(["/usr/bin/python3", "-c", SENDER, host, "43000", server, "7100", up],
+                                        f"sender{i}")))
     for i, down, p in procs:
         c.equal(p.wait(60), 0, f"{p.name}: {p.errors()[-300:]}")
         if down:
@@ -39,7 +41,8 @@ def upload_and_download(c, net, branches, size, server=topo.SERVER):
 
 RECEIVER = """
 import hashlib, socket, sys, threading
-s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind((sys.argv[1], int(sys.argv[2]))); s.listen(16); print('ready', flush=True)
 def take(k):
     h = hashlib.sha256()
@@ -49,7 +52,8 @@ while True: threading.Thread(target=take, args=(s.accept()[0],), daemon=True).st
 """
 SENDER = """
 import socket, sys
-s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind((sys.argv[1], int(sys.argv[2]))); s.settimeout(60); s.connect((sys.argv[3], int(sys.argv[4])))
 s.sendall(open(sys.argv[5], 'rb').read()); s.shutdown(socket.SHUT_WR); s.recv(1)
 """
@@ -130,7 +134,8 @@ BAD_HEADERS = (
     (packets.gre(packets.echo("10.0.1.5", "198.51.100.10"), proto=0xFFFF), "gre_protocol"),
     (packets.gre(packets.echo("10.0.1.5", "198.51.100.10"), proto=0x86DD), "inner_malformed"),
     (packets.gre(packets.ip6("fd00::5", "2001:db8:51::10", 59), proto=0x0800), "inner_malformed"),
-    (packets.gre(b"", proto=0x0800), "inner_truncated"), (packets.gre(b"\x45" + b"\0" * 18, proto=0x0800), "inner_truncated"),
+    (packets.gre(b"", proto=0x0800), "inner_truncated"), (packets.gre(b"\x45" + b"\0" * 18, proto=0x0800),
+                                                          "inner_truncated"),
     (packets.gre(b"\x60" + b"\0" * 38, proto=0x86DD), "inner_truncated"),
     (packets.gre(packets.ip("10.0.1.5", "198.51.100.10", 17, b"x" * 20, length=2000)), "inner_truncated"),
     (packets.gre(packets.ip("10.0.1.5", "198.51.100.10", 17, b"x" * 20, bad_sum=1)), "inner_malformed"),
@@ -177,7 +182,8 @@ def sequence_numbers(c):
     net = topo.Net(c, sites=1, cpe=False, tunnel={"gre_sequence": "yes", "mtu": 1472})
     br = packets.Branch(net, 1)
     n = 0
-    for seq, good in ((0xFFFFFFF0, True), (0xFFFFFFF1, True), (0xFFFFFFF1, False), (0xFFFFFFF0, False), (0xFFFFFFFF, True),
+    for seq, good in ((0xFFFFFFF0, True), (0xFFFFFFF1, True), (0xFFFFFFF1, False), (0xFFFFFFF0, False),
+                      (0xFFFFFFFF, True),
                       (0, True), (0xFFFFFFFE, False), (5, True), (4, False), (None, False), (6, True)):
         n += 1
         inner = packets.echo(topo.HOST, topo.SERVER, seq=n)
@@ -279,7 +285,8 @@ def genuine_large_packets(c):
     for size in (1400, 3000, 9000):
         payload = os.urandom(size)
         _, inner = br.ask(packets.echo(topo.HOST, topo.SERVER, payload=payload, flags=0, seq=size),
-                          lambda i: i.proto == packets.ICMP and i.icmp == (0, 0) or i.fragment, 5, f"the answer to a ping of {size}")
+                          lambda i: i.proto == packets.ICMP and i.icmp == (0, 0) or i.fragment, 5,
+                          f"the answer to a ping of {size}")
         if not inner.fragment:
             c.equal(inner.l4[8:], payload, f"payload of {size} octets")
     ear = packets.Ear(net.inet, "eth0", lambda s: s.proto in (packets.UDP, packets.TCP))

@@ -105,4 +105,5 @@ def checksum_and_sequence(c):
                        tunnel={"gre_checksum": "yes", "gre_sequence": "yes"})
     net.cpe.stop()
     for b in net.cpe.json():
-        c.equal((b["bad"], b["out_of_order"], b["wrong_key"]), (0, 0, 0), f"bad, out of order and wrong key of {b['netns']}")
+        c.equal((b["bad"], b["out_of_order"], b["wrong_key"]), (0, 0, 0),
+                f"bad, out of order and wrong key of {b['netns']}")

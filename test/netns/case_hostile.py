@@ -37,10 +37,12 @@ def good_ones(host, server):
     """One valid packet of each kind, to be spoilt."""
     quote = f.udp(host, server, 1111, 2222, b"quoted")
     return [f.tcp(host, server, 1, 80, f.SYN, options=b"\x02\x04\x05\xb4\x01\x03\x03\x07\x04\x02\x01\x01"),
-            f.tcp(host, server, 1, 80, f.ACK, 1, 1, b"data" * 10), f.udp(host, server, 1111, 53, b"data" * 10), f.echo(host, server),
+            f.tcp(host, server, 1, 80, f.ACK, 1, 1, b"data" * 10), f.udp(host, server, 1111, 53, b"data" * 10),
+            f.echo(host, server),
             f.icmp_error(host, server, *((3, 4) if ":" not in host else (2, 0)), quote, rest=1400),
             f.icmp_error(host, server, *((11, 0) if ":" not in host else (3, 0)), quote),
-            f.ip_any(host, server, 132, b"sctp" * 8), f.ip_any(host, server, 4, quote), f.ip_any(host, server, f.GRE, f.gre(quote))]
+            f.ip_any(host, server, 132, b"sctp" * 8), f.ip_any(host, server, 4, quote),
+            f.ip_any(host, server, f.GRE, f.gre(quote))]
 
 
 def by_hand():
@@ -58,26 +60,36 @@ def by_hand():
         f.tcp(topo.IF_GW, topo.IF_GW, 1, 1, f.SYN), f.udp(topo.IF_GW, h, 1, 1), f.echo(topo.IF_GW, topo.IF_GW),
         f.echo(h, s, ttl=0), f.echo(h, s, ttl=1), f.tcp(h6, s6, 1, 80, f.SYN, ttl=1), f.udp(h6, s6, 1, 2, ttl=0),
         # lengths that lie
-        f.ip(h, s, f.UDP, u, length=19), f.ip(h, s, f.UDP, u, length=0), f.ip(h, s, f.UDP, u, length=65535), f.ip(h, s, f.UDP, u, ihl=15),
+        f.ip(h, s, f.UDP, u, length=19), f.ip(h, s, f.UDP, u, length=0), f.ip(h, s, f.UDP, u, length=65535),
+        f.ip(h, s, f.UDP, u, ihl=15),
         f.ip(h, s, f.UDP, u, ihl=0), f.ip6(h6, s6, f.UDP, u, length=0), f.ip6(h6, s6, f.UDP, u, length=65535),
-        f.ip6(h6, s6, 0, u, length=0), f.ip(h, s, f.UDP, struct.pack("!HHHH", 1, 2, 7, 0)), f.ip(h, s, f.UDP, struct.pack("!HHHH", 1, 2, 0, 0)),
+        f.ip6(h6, s6, 0, u, length=0), f.ip(h, s, f.UDP, struct.pack("!HHHH", 1, 2, 7, 0)),
+        f.ip(h, s, f.UDP, struct.pack("!HHHH", 1, 2, 0, 0)),
         f.ip(h, s, f.UDP, struct.pack("!HHHH", 1, 2, 65535, 0) + b"x"),
         f.ip(h, s, f.TCP, struct.pack("!HHIIBBHHH", 1, 2, 3, 4, 0, 2, 5, 0, 0)),
-        f.ip(h, s, f.TCP, struct.pack("!HHIIBBHHH", 1, 2, 3, 4, 0xF0, 2, 5, 0, 0)), f.tcp(h, s, 0, 0, f.SYN), f.udp(h, s, 0, 0),
+        f.ip(h, s, f.TCP, struct.pack("!HHIIBBHHH", 1, 2, 3, 4, 0xF0, 2, 5, 0, 0)), f.tcp(h, s, 0, 0, f.SYN),
+        f.udp(h, s, 0, 0),
         # options
         f.tcp(h, s, 1, 80, f.SYN, options=many_options), f.tcp(h, s, 1, 80, f.SYN, options=b"\x02\x00\x05\xb4"),
         f.tcp(h, s, 1, 80, f.SYN, options=b"\x02\x01\x05\xb4"), f.tcp(h, s, 1, 80, f.SYN, options=b"\x01\x01\x01\x02"),
         f.tcp(h, s, 1, 80, f.SYN, options=b"\x02\x04\0\0"), f.tcp(h, s, 1, 80, f.SYN, options=b"\x03\x03\xff\0"),
-        f.ip(h, s, f.UDP, u, options=b"\x94\x04\0\0"), f.ip(h, s, f.UDP, u, options=b"\x07\x00\0\0"), f.ip(h, s, f.UDP, u, options=b"\x07\x28\0\0"),
-        f.ip(h, s, f.UDP, u, options=b"\x44\x24\x0d\x01" + b"\0" * 32), f.ip(h, s, f.UDP, u, options=b"\x89\x07\x04" + b"\1\2\3\4\0"),
+        f.ip(h, s, f.UDP, u, options=b"\x94\x04\0\0"), f.ip(h, s, f.UDP, u, options=b"\x07\x00\0\0"),
+        f.ip(h, s, f.UDP, u, options=b"\x07\x28\0\0"),
+        f.ip(h, s, f.UDP, u, options=b"\x44\x24\x0d\x01" + b"\0" * 32),
+        f.ip(h, s, f.UDP, u, options=b"\x89\x07\x04" + b"\1\2\3\4\0"),
         # ICMP: short, of unknown types, errors that quote nothing, themselves, or each other
-        f.ip(h, s, f.ICMP, b"\x08"), f.ip(h, s, f.ICMP, b"\x08\0\0\0"), f.icmp_error(h, s, 3, 4, b""), f.icmp_error(h, s, 3, 4, b"\x45"),
-        f.icmp_error(h, s, 5, 1, f.udp(h, s, 1, 2)), f.icmp_error(h, s, 4, 0, f.udp(h, s, 1, 2)), f.icmp_error(h, s, 99, 0, b"x" * 64),
+        f.ip(h, s, f.ICMP, b"\x08"), f.ip(h, s, f.ICMP, b"\x08\0\0\0"), f.icmp_error(h, s, 3, 4, b""),
+        f.icmp_error(h, s, 3, 4, b"\x45"),
+        f.icmp_error(h, s, 5, 1, f.udp(h, s, 1, 2)), f.icmp_error(h, s, 4, 0, f.udp(h, s, 1, 2)),
+        f.icmp_error(h, s, 99, 0, b"x" * 64),
         f.icmp_error(h, s, 3, 3, f.icmp_error(h, s, 3, 3, f.icmp_error(h, s, 3, 3, f.udp(h, s, 1, 2)))),
-        f.icmp_error(h, s, 3, 4, f.ip(s, h, f.TCP, b"", ihl=15)), f.icmp_error(h6, s6, 2, 0, b""), f.icmp_error(h6, s6, 2, 0, b"\x60" * 48),
-        f.icmp_error(h6, s6, 135, 0, b"\xfe\x80" + b"\0" * 14), f.icmp_error(h6, s6, 134, 0, b"\0" * 8), f.icmp_error(h6, s6, 137, 0, b"\0" * 32),
+        f.icmp_error(h, s, 3, 4, f.ip(s, h, f.TCP, b"", ihl=15)), f.icmp_error(h6, s6, 2, 0, b""),
+        f.icmp_error(h6, s6, 2, 0, b"\x60" * 48),
+        f.icmp_error(h6, s6, 135, 0, b"\xfe\x80" + b"\0" * 14), f.icmp_error(h6, s6, 134, 0, b"\0" * 8),
+        f.icmp_error(h6, s6, 137, 0, b"\0" * 32),
         # packets in packets
-        f.ip(h, s, 4, f.ip(h, s, 4, f.ip(h, s, 4, u))), f.ip(h, s, 41, f.ip6(h6, s6, 59)), f.ip(h, topo.GW_WAN, f.GRE, f.gre(f.echo(h, s))),
+        f.ip(h, s, 4, f.ip(h, s, 4, f.ip(h, s, 4, u))), f.ip(h, s, 41, f.ip6(h6, s6, 59)),
+        f.ip(h, topo.GW_WAN, f.GRE, f.gre(f.echo(h, s))),
         f.ip("203.0.113.11", topo.GW_WAN, f.GRE, f.gre(f.echo(h, s))), f.ip6(h6, s6, 59, b"nothing"),
         f.ip6("::ffff:10.0.1.5", s6, f.UDP, u), f.ip6(h6, "::ffff:198.51.100.10", f.UDP, u),
         b"\x45", b"\x60", b"\x00" * 20, b"\xff" * 1400, b"\x4f" + b"\0" * 59, b"\x75" + f.echo(h, s)[1:],
@@ -94,7 +106,8 @@ def extension_headers():
         for this, following in zip(kinds, list(kinds[1:]) + [last]):
             out += bytes([following, 0 if this == 44 else size]) + b"\0" * 6
         return f.ip6(h6, s6, kinds[0] if kinds else last, out + tail)
-    for kinds in ([0], [60], [43], [44], [0, 60, 43, 44, 51, 60], [0, 0], [60] * 9, [60] * 150, [0, 60] * 40, [44, 44], [44] * 20, [43, 0],
+    for kinds in ([0], [60], [43], [44], [0, 60, 43, 44, 51, 60], [0, 0], [60] * 9, [60] * 150, [0, 60] * 40, [44, 44],
+                  [44] * 20, [43, 0],
                   [51], [50], [135], [139], [140], [253], [0, 44, 60]):
         for size in (0, 1, 255):
             yield chain(kinds, size)
@@ -117,11 +130,14 @@ def by_scapy(rng):
     conf.verb = 0
     random.seed(rng.random())
     h, s, h6, s6 = topo.HOST, topo.SERVER, topo.HOST6, topo.SERVER6
-    kinds = [lambda: fuzz(IP(src=h, dst=s)) / fuzz(TCP()), lambda: fuzz(IP(src=h, dst=s)) / fuzz(UDP()), lambda: fuzz(IP(src=h, dst=s)) / fuzz(ICMP()),
+    kinds = [lambda: fuzz(IP(src=h, dst=s)) / fuzz(TCP()), lambda: fuzz(IP(src=h, dst=s)) / fuzz(UDP()),
+             lambda: fuzz(IP(src=h, dst=s)) / fuzz(ICMP()),
              lambda: IP(src=h, dst=s) / fuzz(TCP()), lambda: IP(src=h, dst=s) / fuzz(ICMP()) / fuzz(IP()) / fuzz(TCP()),
-             lambda: IPv6(src=h6, dst=s6) / fuzz(TCP()), lambda: IPv6(src=h6, dst=s6) / fuzz(IPv6ExtHdrHopByHop()) / fuzz(UDP()),
+             lambda: IPv6(src=h6, dst=s6) / fuzz(TCP()),
+             lambda: IPv6(src=h6, dst=s6) / fuzz(IPv6ExtHdrHopByHop()) / fuzz(UDP()),
              lambda: IPv6(src=h6, dst=s6) / fuzz(IPv6ExtHdrDestOpt()) / fuzz(IPv6ExtHdrFragment()) / fuzz(UDP()),
-             lambda: IPv6(src=h6, dst=s6) / fuzz(IPv6ExtHdrRouting()) / fuzz(TCP()), lambda: IPv6(src=h6, dst=s6) / fuzz(ICMPv6EchoRequest()),
+             lambda: IPv6(src=h6, dst=s6) / fuzz(IPv6ExtHdrRouting()) / fuzz(TCP()),
+             lambda: IPv6(src=h6, dst=s6) / fuzz(ICMPv6EchoRequest()),
              lambda: IPv6(src=h6, dst=s6) / fuzz(ICMPv6PacketTooBig()) / fuzz(IPv6()) / fuzz(UDP())]
     out = []
     while len(out) < 600:
@@ -150,10 +166,13 @@ def arsenal(rng):
     out = [octets for octets, _ in BAD_HEADERS]
     for host, server in ((topo.HOST, topo.SERVER), (topo.HOST6, topo.SERVER6)):
         for p in good_ones(host, server):
-            out += [f.gre(x) for x in cut(p) + flipped(rng, p, 60)] + cut(f.gre(p, csum=True, key=5, seq=9)) + flipped(rng, f.gre(p), 40)
-    out += [f.gre(p) for p in by_hand()] + [f.gre(p, proto=0x86DD) for p in extension_headers()] + [f.gre(p) for p in by_scapy(rng)]
+            out += [f.gre(x) for x in cut(p) + flipped(rng, p, 60)] + flipped(rng, f.gre(p), 40)
+            out += cut(f.gre(p, csum=True, key=5, seq=9))
+    out += [f.gre(p) for p in by_hand()] + [f.gre(p) for p in by_scapy(rng)]
+    out += [f.gre(p, proto=0x86DD) for p in extension_headers()]
     out += [rng.randbytes(rng.randrange(1, 1400)) for _ in range(300)]
-    out += [f.gre(rng.randbytes(rng.randrange(1, 200)), proto=rng.choice((0x0800, 0x86DD, 0x880B, 0x6558))) for _ in range(300)]
+    out += [f.gre(rng.randbytes(rng.randrange(1, 200)), proto=rng.choice((0x0800, 0x86DD, 0x880B, 0x6558)))
+            for _ in range(300)]
     return out
 
 
@@ -203,8 +222,10 @@ def resident(pid):
         return int(statm.read().split()[1]) * 4096
 
 
-MUST_COUNT = {"gre_truncated", "gre_version", "gre_flags", "gre_checksum", "gre_protocol", "unknown_sender", "inner_truncated", "inner_malformed",
-              "inner_l4", "inner_checksum", "inner_fragment", "source_route", "extension_headers", "icmp_no_flow", "site_limit", "ttl_expired"}
+MUST_COUNT = {"gre_truncated", "gre_version", "gre_flags", "gre_checksum", "gre_protocol", "unknown_sender",
+              "inner_truncated", "inner_malformed",
+              "inner_l4", "inner_checksum", "inner_fragment", "source_route", "extension_headers", "icmp_no_flow",
+              "site_limit", "ttl_expired"}
 
 
 @case(limit=90, alone=True)
@@ -254,7 +275,8 @@ def everything_malformed(c):
         d.stop()
     c.say(f"alone {alone / MIB:.1f} MiB/s, during the attack {during / MIB:.1f} MiB/s, {d.done} downloads")
     c.equal(d.wrong, [], "downloads that went wrong")
-    c.check(during > alone / 10, f"the download collapsed: {alone / MIB:.1f} MiB/s alone, {during / MIB:.1f} during the attack")
+    c.check(during > alone / 10,
+            f"the download collapsed: {alone / MIB:.1f} MiB/s alone, {during / MIB:.1f} during the attack")
     drops = net.gateway.drops()
     c.check(MUST_COUNT <= set(drops), f"drop reasons that counted nothing: {MUST_COUNT - set(drops)}; {drops}")
     c.equal({k: v for k, v in net.gateway.tunnel_drops("t1").items()}, {}, "drops of the innocent branch")
@@ -268,7 +290,8 @@ def everything_malformed(c):
     net.watch.stop()
     j = net.watch.json()
     innocent = next(t for t in j["tunnels"] if t["tag"] == 1)
-    c.equal((innocent["misdelivered"], innocent["unverifiable"]), (0, 0), f"packets to br1 that were not its own: {j['notes']}")
+    c.equal((innocent["misdelivered"], innocent["unverifiable"]), (0, 0),
+            f"packets to br1 that were not its own: {j['notes']}")
     c.check(innocent["to"] > 1000, f"too little went to br1: {innocent}")
 
 
@@ -288,7 +311,8 @@ def told_about_the_underlay(c):
     try:
         c.wait(lambda: d.done, 20, "the first download")
         raw = net.wan.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        for quote_src, quote_dst in ((topo.GW_WAN, "203.0.113.200"), ("203.0.113.200", net.remote(1)), (topo.GW_WAN, net.remote(1))):
+        for quote_src, quote_dst in ((topo.GW_WAN, "203.0.113.200"), ("203.0.113.200", net.remote(1)),
+                                     (topo.GW_WAN, net.remote(1))):
             quote = f.ip(quote_src, quote_dst, f.GRE, f.gre(f.echo(topo.SERVER, topo.HOST, reply=True)))
             for mtu in (0, 1, 67, 68, 100, 575):
                 for n in (28, 24, 20, 8, 1):

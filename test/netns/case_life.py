@@ -17,7 +17,8 @@ class Downloads:
 
     def __init__(self, c, net, server=topo.SERVER):
         self.c, self.net = c, net
-        self.p = net.tagclient("--download", "--progress", "--count", 1, "--first-port", 45000, port=topo.SLOW, server=server,
+        self.p = net.tagclient("--download", "--progress", "--count", 1, "--first-port", 45000, port=topo.SLOW,
+                               server=server,
                                name="download")
         self.go_on(10, "the downloads to begin")
 
@@ -48,8 +49,10 @@ def slow_net(c, lan=False, **more):
 
 def one_is_translated(c, net, hosts=(topo.HOST,)):
     for host in hosts:
-        flows = [f for f in net.gateway.flows_of(proto="tcp") if f["orig"]["dport"] == topo.SLOW and f["orig"]["src"] == host]
-        c.equal(sorted(f["translated"] for f in flows), [False, True], f"translated, of the two colliding downloads to {host}")
+        flows = [f for f in net.gateway.flows_of(proto="tcp") if f["orig"]["dport"] == topo.SLOW
+                 and f["orig"]["src"] == host]
+        c.equal(sorted(f["translated"] for f in flows), [False, True],
+                f"translated, of the two colliding downloads to {host}")
 
 
 @case(limit=40)
@@ -122,7 +125,8 @@ def bad_reload_changes_nothing(c):
     good = {k: dict(v) for k, v in net.gateway.tunnels.items()}
     for key, value, expected in (("gre_kee", "7", "gre_kee"), ("remote", "300.1.2.3", "remote"), ("mtu", "12", "mtu"),
                                  ("remote", None, "remote"), ("allowed_sources", "10.0.1.0/33", "allowed_sources")):
-        net.gateway.tunnels = {"t1": {**good["t1"], key: value}, "t2": good["t2"], "t7": {**good["t1"], "remote": "203.0.113.77"}}
+        net.gateway.tunnels = {"t1": {**good["t1"], key: value}, "t2": good["t2"],
+                               "t7": {**good["t1"], "remote": "203.0.113.77"}}
         net.gateway.reload(ok=None)
         said = c.last.stdout + c.last.stderr
         c.check(c.last.returncode != 0, f"reload with {key} = {value} was taken")
@@ -157,7 +161,8 @@ def away_and_back(c, nat, end):
     one_is_translated(c, net, (topo.HOST, topo.HOST6))
     end(net)
     # Servers still send: what they have in flight and their retransmissions must not fall to the LAN.
-    c.never(lambda: net.ear.listen(), 1.5, "the LAN host with the branch's address got a packet from the server while arrd was away")
+    c.never(lambda: net.ear.listen(), 1.5,
+            "the LAN host with the branch's address got a packet from the server while arrd was away")
     net.gateway.start()
     d.go_on(15, "the downloads to go on after the restart")
     d6.go_on(15, "the IPv6 downloads to go on after the restart")

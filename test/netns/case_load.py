@@ -13,10 +13,12 @@ SITES, CONNECTIONS = 50, 200
 def load(c, net, connections):
     """How many requests are under way is bounded: what is tested is where answers go, not how long a queue is."""
     gentle = 4 if c.scale > 1 else 1
-    tcp = ("--count", connections, "--requests", 3, "--octets", 2048, "--pace", 20 // gentle, "--in-flight", 500 // gentle)
+    tcp = ("--count", connections, "--requests", 3, "--octets", 2048, "--pace", 20 // gentle, "--in-flight",
+           500 // gentle)
     udp = ("--count", connections // 4, "--requests", 3, "--octets", 512, "--pace", 10, "--in-flight", 200 // gentle)
     ping = ("--count", connections // 20, "--requests", 3, "--pace", 5, "--in-flight", 100 // gentle)
-    clients = [net.tagclient(*args, "--timeout", 30, proto=proto) for proto, args in (("tcp", tcp), ("udp", udp), ("ping", ping))]
+    clients = [net.tagclient(*args, "--timeout", 30, proto=proto) for proto,
+               args in (("tcp", tcp), ("udp", udp), ("ping", ping))]
     return [(p, p.wait(70)) for p in clients]
 
 
@@ -41,7 +43,7 @@ def everybody_at_home(c, nat, sites, connections):
 @case(limit=100, alone=True)
 def fifty_sites_two_hundred_connections(c):
     """
-        br1 ... br50: 10.0.1.5, each with TCP ports 40000-40199, 50 UDP ports, 10 ping ids -- gw, nat = none -- tagserver
+        br1 ... br50: 10.0.1.5, TCP ports 40000-40199, 50 UDP ports, 10 ping ids each -- gw, nat = none -- inet
 
     10,000 connections at a time, every octet of every answer checked by the clients and by the judge on the wire:
     misdelivered = 0, lost = 0.
@@ -52,7 +54,7 @@ def fifty_sites_two_hundred_connections(c):
 @case(limit=60)
 def twenty_sites_masqueraded(c):
     """
-        br1 ... br20: 10.0.1.5, each with TCP ports 40000-40099, 25 UDP ports, 5 ping ids -- gw, masquerade -- tagserver
+        br1 ... br20: 10.0.1.5, TCP ports 40000-40099, 25 UDP ports, 5 ping ids each -- gw, masquerade -- inet
 
     The same behind the kernel's NAT, which is a second state table that must not disagree.
     """

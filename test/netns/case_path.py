@@ -32,7 +32,8 @@ def gateway_is_one_hop(c):
                   for i, br in net.branches.items()]
             for p in ps:
                 p.wait(20)
-                c.equal(hops(p.output()), [(1, gateway), (2, server)], f"hops of {p.name} to {server}: {p.output()} {p.errors()}")
+                c.equal(hops(p.output()), [(1, gateway), (2, server)],
+                        f"hops of {p.name} to {server}: {p.output()} {p.errors()}")
     # And to the gateway itself.
     for gateway in (topo.IF_GW, topo.IF_GW6):
         out = net.branches[1].run(["traceroute", "-n", "-q", "1", "-w", "3", "-m", "5", gateway])
@@ -81,7 +82,8 @@ def ttl(c):
             outer, _ = br.ask(packets.echo(host, server, seq=n, ttl=n), lambda i: i.icmp in ((0, 0), (129, 0)), 3,
                               f"the answer to a ping with TTL {n}")
             c.equal(outer.ttl, 37, "outer TTL")
-            c.equal(ear.wait(lambda s: s.src == host and s.l4[6:8] == n.to_bytes(2, "big"), 3, "the ping at the server").ttl, n - 1,
+            c.equal(ear.wait(lambda s: s.src == host and s.l4[6:8] == n.to_bytes(2, "big"), 3,
+                             "the ping at the server").ttl, n - 1,
                     "TTL at the server")
         for n in (1, 0):
             sent = packets.echo(host, server, seq=1000 + n, ttl=n)
@@ -93,8 +95,10 @@ def ttl(c):
 
 ECN = (
     # inner ECN, outer ECN, ECN that comes out at the gateway (None: dropped); RFC 6040, figure 4
-    (0, 0, 0), (0, 1, 0), (0, 2, 0), (0, 3, None), (1, 0, 1), (1, 1, 1), (1, 2, 1), (1, 3, 3), (2, 0, 2), (2, 1, 1), (2, 2, 2),
-    (2, 3, 3), (3, 0, 3), (3, 1, 3), (3, 2, 3), (3, 3, 3),
+    (0, 0, 0), (0, 1, 0), (0, 2, 0), (0, 3, None),
+    (1, 0, 1), (1, 1, 1), (1, 2, 1), (1, 3, 3),
+    (2, 0, 2), (2, 1, 1), (2, 2, 2), (2, 3, 3),
+    (3, 0, 3), (3, 1, 3), (3, 2, 3), (3, 3, 3),
 )
 
 
@@ -109,7 +113,7 @@ def dscp_and_ecn(c):
     and is inherited or as configured on the way out.
     """
     net = topo.Net(c, sites=2, cpe=False, tunnel=lambda i: {"dscp": "inherit" if i == 1 else 46})
-    ear = packets.Ear(net.inet, "eth0", lambda s: s.proto in (packets.ICMP, packets.ICMP6) and s.icmp in ((8, 0), (128, 0)))
+    ear = packets.Ear(net.inet, "eth0", lambda s: s.icmp in ((8, 0), (128, 0)))
     seq = 0
     for i in (1, 2):
         br = packets.Branch(net, i)
@@ -119,11 +123,14 @@ def dscp_and_ecn(c):
                 dscp = seq % 64
                 before = net.gateway.drops().get("ecn_ce_not_ect", 0)
                 br.forget()
-                br.send(packets.echo(host, server, ident=i, seq=seq, tos=dscp << 2 | inner), tos=(63 - dscp) << 2 | outer)
+                br.send(packets.echo(host, server, ident=i, seq=seq, tos=dscp << 2 | inner),
+                        tos=(63 - dscp) << 2 | outer)
                 if wanted is None:
-                    c.wait(lambda: net.gateway.drops().get("ecn_ce_not_ect", 0) == before + 1, 3, "CE on a packet without ECN to be dropped")
+                    c.wait(lambda: net.gateway.drops().get("ecn_ce_not_ect", 0) == before + 1, 3,
+                           "CE on a packet without ECN to be dropped")
                     continue
-                got = ear.wait(lambda s: s.l4[6:8] == seq.to_bytes(2, "big"), 3, f"inner {inner} outer {outer} at the server")
+                got = ear.wait(lambda s: s.l4[6:8] == seq.to_bytes(2, "big"), 3,
+                               f"inner {inner} outer {outer} at the server")
                 c.equal((got.tos >> 2, got.tos & 3), (dscp, wanted), f"DSCP and ECN for inner {inner}, outer {outer}")
                 # Linux answers a ping with the TOS of the request.
                 o, back = br.wait(lambda s: s.icmp in ((0, 0), (129, 0)), 3, "the answer")
@@ -169,8 +176,10 @@ def mss_is_clamped(c):
         for server, headers in ((topo.SERVER, 40), (topo.SERVER6, 60)):
             fetch(c, net, i, "small", b"x" * 10000, server=server)
             wanted = (1400 if i == 1 else 1500) - headers
-            c.equal(syn_mss(at_server.wait(lambda s: s.dst == server, 2, "the SYN")), wanted, f"MSS of br{i} to {server}")
-            c.equal(syn_mss(at_branch.wait(lambda s: s.src == server, 2, "the SYN, ACK")), wanted, f"MSS of {server} to br{i}")
+            c.equal(syn_mss(at_server.wait(lambda s: s.dst == server, 2, "the SYN")), wanted,
+                    f"MSS of br{i} to {server}")
+            c.equal(syn_mss(at_branch.wait(lambda s: s.src == server, 2, "the SYN, ACK")), wanted,
+                    f"MSS of {server} to br{i}")
 
 
 @case(limit=60)
@@ -210,10 +219,13 @@ def tracepath_finds_every_mtu(c):
         net = topo.Net(c, nat=nat, gateway={"tun_mtu": 1400}, tunnel={"mss": "off"})
         far = c.ns("far")
         c.veth(net.inet, "far0", far, "eth0")
-        net.inet.ip("addr add 192.0.2.1/24 dev far0", "addr add 2001:db8:2::1/64 dev far0 nodad", "link set far0 mtu 1300 up")
-        far.ip("addr add 192.0.2.2/24 dev eth0", "addr add 2001:db8:2::2/64 dev eth0 nodad", "link set eth0 mtu 1300 up",
+        net.inet.ip("addr add 192.0.2.1/24 dev far0", "addr add 2001:db8:2::1/64 dev far0 nodad",
+                    "link set far0 mtu 1300 up")
+        far.ip("addr add 192.0.2.2/24 dev eth0", "addr add 2001:db8:2::2/64 dev eth0 nodad",
+               "link set eth0 mtu 1300 up",
                "addr add 198.51.100.20/32 dev lo", "addr add 2001:db8:51::20/128 dev lo nodad",
-               "route add default via 192.0.2.1 src 198.51.100.20", "route add ::/0 via 2001:db8:2::1 src 2001:db8:51::20")
+               "route add default via 192.0.2.1 src 198.51.100.20",
+               "route add ::/0 via 2001:db8:2::1 src 2001:db8:51::20")
         net.inet.sysctl({"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1})
         net.inet.ip("route add 198.51.100.20/32 via 192.0.2.2", "route add 2001:db8:51::20/128 via 2001:db8:2::2")
         sink = far.start(["/usr/bin/python3", "-u", "-c", SINK], "sink").ready()
@@ -224,7 +236,8 @@ def tracepath_finds_every_mtu(c):
             for p in ps:
                 p.wait(30)
                 c.check("pmtu 1400" in p.output(), f"the TUN's MTU was not found: {p.output()}")
-                c.check(re.search(r"Resume: pmtu 1300", p.output()), f"the MTU behind the egress was not found: {p.output()}")
+                c.check(re.search(r"Resume: pmtu 1300", p.output()),
+                        f"the MTU behind the egress was not found: {p.output()}")
             for i, br in net.branches.items():
                 br.ip("route flush cache")
                 got = br.run(["/usr/bin/python3", "-c", POUR, host], input=content.hex(), seconds=30)
@@ -238,7 +251,8 @@ def tracepath_finds_every_mtu(c):
 
 SINK = """
 import hashlib, socket
-s = socket.socket(socket.AF_INET6); s.setsockopt(41, 26, 0); s.bind(('::', 7200)); s.listen(8); print('ready', flush=True)
+s = socket.socket(socket.AF_INET6); s.setsockopt(41, 26, 0); s.bind(('::', 7200)); s.listen(8)
+print('ready', flush=True)
 while True:
     k, _ = s.accept(); h = hashlib.sha256()
     while b := k.recv(1 << 18): h.update(b)
@@ -254,7 +268,7 @@ s.sendall(d); s.shutdown(socket.SHUT_WR); print(s.recv(100).decode())
 @case(limit=60)
 def smaller_mtu_on_the_underlay(c):
     """
-        br1: MTU 1500 -- cpe 192.0.2.11 -- MTU 1300, mid: router -- MTU 1500, wan0 203.0.113.1 gw: mtu = 1476, mss = off -- inet
+        br1: MTU 1500 -- cpe 192.0.2.11 -- MTU 1300, mid: router -- MTU 1500, gw: mtu = 1476, mss = off -- inet
 
     A hop between the gateway and the branch takes less than the tunnel was configured for. It tells the gateway about
     the outer packet, and the gateway tells the real sender about the inner one: the download is right.
@@ -266,7 +280,8 @@ def smaller_mtu_on_the_underlay(c):
     net.wan.ip("link set mid master br0", "link set mid up")
     far = c.ns("far")
     c.veth(mid, "eth1", far, "eth0")
-    mid.ip("addr add 203.0.113.254/24 dev eth0", "link set eth0 up", "addr add 192.0.2.1/24 dev eth1", "link set eth1 mtu 1300 up")
+    mid.ip("addr add 203.0.113.254/24 dev eth0", "link set eth0 up", "addr add 192.0.2.1/24 dev eth1",
+           "link set eth1 mtu 1300 up")
     mid.sysctl({"net/ipv4/ip_forward": 1})
     far.ip("addr add 192.0.2.11/24 dev eth0", "link set eth0 mtu 1300 up", "route add default via 192.0.2.1")
     for ns, dev in ((mid, "eth0"), (mid, "eth1"), (far, "eth0")):

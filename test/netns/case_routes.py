@@ -31,11 +31,13 @@ def replies_follow_routes_when_told(c):
     for server in (topo.SERVER, topo.SERVER6):
         p = net.tagclient("--count", 5, "--timeout", 5, branches=[1, 3], server=server, name="home")
         c.equal(p.wait(20), 0, f"br1 and br3: {p.output()[-400:]} {p.errors()[-400:]}")
-        p = net.tagclient("--count", 5, "--timeout", 1, "--first-port", 44000, branches=[2], server=server, proto="udp", name="lost")
+        p = net.tagclient("--count", 5, "--timeout", 1, "--first-port", 44000, branches=[2], server=server, proto="udp",
+                          name="lost")
         p.wait(20)
         c.equal(p.json()["branches"][net.branches[2].name]["answers"], 0, "answers to br2, which has no route")
     drops = net.gateway.drops()
-    c.check(drops.get("no_flow", 0) + drops.get("other_site", 0) >= 10, f"replies to br2 were not dropped by name: {drops}")
+    c.check(drops.get("no_flow", 0) + drops.get("other_site", 0) >= 10,
+            f"replies to br2 were not dropped by name: {drops}")
     net.judged()
 
 
@@ -49,7 +51,8 @@ def begun_outside(c):
     A host behind the egress reaches the branch that `routes` names: TCP, UDP and ping; what begins otherwise than
     conversations do is dropped. br2 has the same address and hears nothing.
     """
-    net = topo.Net(c, tunnel=lambda i: {"routes": ["10.0.1.0/24", "fd00:10:0:1::/64"], "install_routes": "yes"} if i == 1 else {})
+    net = topo.Net(c, tunnel=lambda i: {"routes": ["10.0.1.0/24", "fd00:10:0:1::/64"], "install_routes": "yes"}
+                   if i == 1 else {})
     ear2 = packets.Ear(net.branches[2], "tun0", lambda s: s.proto != packets.ICMP6 or s.icmp[0] < 130)
     for family, host, server in ((socket.AF_INET, topo.HOST, topo.SERVER), (socket.AF_INET6, topo.HOST6, topo.SERVER6)):
         listener = net.branches[1].socket(family, socket.SOCK_STREAM)
@@ -223,7 +226,8 @@ def arrd_as_the_branch(c):
         net.wan.ip(f"addr del {net.outer_addr(i, 4)} dev br0", f"link set br{i} master br0", f"link set br{i} up")
         br.ip(f"addr add {net.outer_addr(i, 4)} dev wan0", "link set wan0 up")
         gateway = topo.Gateway(
-            c, br, name=f"arrd-br{i}", gateway={"tun_address": [f"{topo.HOST}/24", f"{topo.HOST6}/64"], "tun_mtu": net.mtu},
+            c, br, name=f"arrd-br{i}", gateway={"tun_address": [f"{topo.HOST}/24", f"{topo.HOST6}/64"],
+                                                "tun_mtu": net.mtu},
             egress={"interface": "wan0"},
             tunnels={"up": {"type": "gre", "local": net.remote(i), "remote": topo.GW_WAN, "install_routes": "yes",
                             "interface_address": ["10.213.0.0/31", "fd00:213::/127"], "routes": ["0.0.0.0/0", "::/0"]}})

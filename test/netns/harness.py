@@ -139,10 +139,11 @@ def run_all(chosen, options):
                 status, message = r.collect()
                 count[status] += 1
                 seconds = time.monotonic() - r.began
-                print(f"{status:<5} {r.name:<44} {seconds:5.1f} s" + (f"  {message}" if status == "SKIP" else ""), flush=True)
+                print(f"{status:<5} {r.name:<44} {seconds:5.1f} s" + (f"  {message}" if status == "SKIP" else ""),
+                      flush=True)
                 if status == "FAIL":
                     tell_failure(r, message)
-                if status == "ok" and not options.keep:
+                if status != "FAIL" and not options.keep:
                     shutil.rmtree(r.dir)
     finally:
         for r in running:  # interrupted
@@ -156,7 +157,8 @@ def main():
     p.add_argument("--list", action="store_true", help="name the cases and what each is about")
     p.add_argument("--show", action="store_true", help="with --list: the whole description, topology included")
     p.add_argument("-k", action="append", metavar="PATTERN", help="only cases whose name contains or matches PATTERN")
-    p.add_argument("--build", default=os.path.join(ROOT, "build"), metavar="DIR", help="where arrd and the tools are [build]")
+    p.add_argument("--build", default=os.path.join(ROOT, "build"), metavar="DIR",
+                   help="where arrd and the tools are [build]")
     p.add_argument("-j", "--jobs", type=int, default=2, help="cases at a time, of those that may [2]")
     p.add_argument("--scale", type=float, help="multiply time limits by this [1; 4 for a sanitizer build]")
     p.add_argument("--allow-skip", action="store_true", help="a skipped case is no failure")
@@ -165,7 +167,8 @@ def main():
     for f in sorted(os.listdir(HERE)):
         if fnmatch.fnmatch(f, "case_*.py"):
             importlib.import_module(f[:-3])
-    chosen = [e for e in cases if not options.k or any(k in e["name"] or fnmatch.fnmatch(e["name"], k) for k in options.k)]
+    chosen = [e for e in cases if not options.k or any(k in e["name"] or fnmatch.fnmatch(e["name"], k)
+                                                       for k in options.k)]
     if options.list:
         for e in chosen:
             print(f"{e['name']:<40} {summary(e['function'])}")

@@ -258,7 +258,8 @@ class Case:
         return Namespace(self, short)
 
     def veth(self, ns_a, dev_a, ns_b, dev_b):
-        self.shell(["ip", "link", "add", dev_a, "netns", ns_a.name, "type", "veth", "peer", "name", dev_b, "netns", ns_b.name])
+        self.shell(["ip", "link", "add", dev_a, "netns", ns_a.name, "type", "veth", "peer", "name", dev_b, "netns",
+                    ns_b.name])
 
     def at_end(self, check):
         """check() runs when the case's own function is through, the last one first, while all still stands."""
@@ -300,4 +301,5 @@ def remove_namespaces(names):
 def destroy(case_id):
     """Whatever a case left."""
     prefix = f"arrd-{case_id}-"
-    remove_namespaces(sorted(n for n in (os.listdir("/run/netns") if os.path.isdir("/run/netns") else []) if n.startswith(prefix)))
+    remove_namespaces(sorted(n for n in (os.listdir("/run/netns") if os.path.isdir("/run/netns") else [])
+                             if n.startswith(prefix)))

@@ -29,7 +29,8 @@ def text(octets):
     return socket.inet_ntop(socket.AF_INET6 if len(octets) == 16 else socket.AF_INET, octets)
 
 
-def ip(src, dst, proto, payload=b"", ttl=64, tos=0, ident=0, flags=2, offset=0, options=b"", length=None, ihl=None, bad_sum=0):
+def ip(src, dst, proto, payload=b"", ttl=64, tos=0, ident=0, flags=2, offset=0, options=b"", length=None, ihl=None,
+       bad_sum=0):
     """An IPv4 packet; flags: 2 is DF, 1 is MF."""
     n = ihl if ihl is not None else 5 + len(options) // 4
     total = length if length is not None else 20 + len(options) + len(payload)
@@ -39,7 +40,8 @@ def ip(src, dst, proto, payload=b"", ttl=64, tos=0, ident=0, flags=2, offset=0, 
 
 
 def ip6(src, dst, proto, payload=b"", ttl=64, tos=0, length=None):
-    return struct.pack("!IHBB16s16s", 6 << 28 | tos << 20, len(payload) if length is None else length, proto, ttl, packed(src),
+    return struct.pack("!IHBB16s16s", 6 << 28 | tos << 20, len(payload) if length is None else length, proto, ttl,
+                       packed(src),
                        packed(dst)) + payload
 
 
@@ -60,7 +62,8 @@ def udp(src, dst, sport, dport, payload=b"", **more):
 
 
 def tcp(src, dst, sport, dport, flags, seq=0, ack=0, payload=b"", window=65535, options=b"", **more):
-    s = struct.pack("!HHIIBBHHH", sport, dport, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, (5 + len(options) // 4) << 4, flags, window,
+    s = struct.pack("!HHIIBBHHH", sport, dport, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, (5 + len(options) // 4) << 4, flags,
+                    window,
                     0, 0) + options + payload
     return ip_any(src, dst, TCP, l4(src, dst, TCP, s, 16), **more)
 
@@ -100,7 +103,8 @@ class Seen:
             self.tos, self.ttl, self.proto = data[1], data[8], data[9]
             self.df = bool(data[6] & 0x40)
             self.fragment = bool(struct.unpack("!H", data[6:8])[0] & 0x3FFF)
-            self.src, self.dst, self.l4 = text(data[12:16]), text(data[16:20]), data[n:struct.unpack("!H", data[2:4])[0]]
+            self.src, self.dst, self.l4 = text(data[12:16]), text(data[16:20]), data[n:struct.unpack("!H",
+                                                                                                     data[2:4])[0]]
         else:
             self.tos, self.ttl, self.proto = (data[0] & 15) << 4 | data[1] >> 4, data[7], data[6]
             self.df, self.fragment = True, self.proto == 44
@@ -124,7 +128,8 @@ class Seen:
         return Seen(self.l4[4 + 4 * bool(flags & 0x8000) + 4 * bool(flags & 0x2000) + 4 * bool(flags & 0x1000):])
 
     def __repr__(self):
-        return f"<{self.src} {self.sport} > {self.dst} {self.dport} proto {self.proto} {self.icmp} {len(self.data)} octets>"
+        return (f"<{self.src} {self.sport} > {self.dst} {self.dport} proto {self.proto} {self.icmp} "
+                f"{len(self.data)} octets>")
 
 
 class Ear:

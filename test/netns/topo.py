@@ -2,13 +2,14 @@
 """topo.py - the network that most cases use, and the gateway in it.
 
         br1: host 10.0.1.5 -- tun0 ~~ cpe ~~ 203.0.113.11 \\
-        br2: host 10.0.1.5 -- tun0 ~~ cpe ~~ 203.0.113.12 --- wan: br0 --- wan0 203.0.113.1 gw eth0 198.18.0.1 --- inet: 198.51.100.10
-        ...                                               /
+        br2: host 10.0.1.5 -- tun0 ~~ cpe ~~ 203.0.113.12 -- wan: br0 -- wan0 203.0.113.1 gw -- eth0 198.18.0.1
+        ...                                               /                                          |
+                                                                             198.18.0.2 inet: 198.51.100.10
 
 All branches have the same addresses. `wan` is the underlay: a bridge, which also holds the branches' outer
 addresses; the one process cpe there is the router of all of them. With outer IPv6 2001:db8:113::/64 stands for
-203.0.113.0/24; inside, IPv6 hosts are fd00:10:0:1::5, and the server is 2001:db8:51::10. The server is not on the gateway's own link:
-networks that the gateway is connected to are closed to branches.
+203.0.113.0/24; inside, IPv6 hosts are fd00:10:0:1::5, and the server is 2001:db8:51::10. The server is not on the
+gateway's own link: networks that the gateway is connected to are closed to branches.
 """
 import glob
 import json
@@ -84,11 +85,14 @@ class Gateway:
         routes = "".join(n.ip(f"-{f} route show table all") for f in "46")
         rules = "".join(n.ip(f"-{f} rule show") for f in "46")
         with n:
-            sysctls = [f"{path} = {open(path).read().strip()}" for name in SYSCTLS for path in glob.glob("/proc/sys/net/" + name)
+            sysctls = [f"{path} = {open(path).read().strip()}" for name in SYSCTLS
+                       for path in glob.glob("/proc/sys/net/" + name)
                        if "/arr" not in path]
-        return {"sysctls": sorted(sysctls), "nft": n.run("nft list ruleset").split("\n"), "rules": sorted(rules.split("\n")),
+        return {"sysctls": sorted(sysctls), "nft": n.run("nft list ruleset").split("\n"),
+                "rules": sorted(rules.split("\n")),
                 # What the kernel adds by itself, when an address is no longer tentative, is not arrd's.
-                "routes": sorted(" ".join(r.split()) for r in routes.split("\n") if "proto kernel" not in r or "arr" in r)}
+                "routes": sorted(" ".join(r.split()) for r in routes.split("\n")
+                                 if "proto kernel" not in r or "arr" in r)}
 
     def start(self, wait=True):
         if self.before is None:
@@ -103,7 +107,8 @@ class Gateway:
     def wait_ready(self):
         def answers():
             if not self.process.alive():
-                raise lab.Failure(f"{self.name} ended with {self.process.popen.returncode}: {self.process.errors()[-1500:]}")
+                raise lab.Failure(f"{self.name} ended with {self.process.popen.returncode}: "
+                                  + self.process.errors()[-1500:])
             self.ctl("status", ok=None)
             return self.case.last.returncode == 0
         self.case.wait(answers, 15, f"{self.name} to answer on its control socket")
@@ -180,7 +185,8 @@ class Net:
     def __init__(self, case, sites=2, outer=4, cpe=True, keys=None, nat="none", tunnel=None, egress=None, gateway=None,
                  flows=None, build=None, branch_options="", mtu=None, names=None, start=True):
         self.case, self.outer, self.n, self.keys = case, outer, sites, keys
-        self.mtu = mtu or TUNNEL_MTU[outer] - 4 * sum([keys is not None, "csum" in branch_options, "seq" in branch_options])
+        more = [keys is not None, "csum" in branch_options, "seq" in branch_options]
+        self.mtu = mtu or TUNNEL_MTU[outer] - 4 * sum(more)
         self.inet, self.gw, self.wan = case.ns("inet"), case.ns("gw"), case.ns("wan")
         self.branches = {}
         self.cpe = self.web_process = None
@@ -192,21 +198,24 @@ class Net:
         for i in range(1, sites + 1):
             if cpe:
                 self.branch(i)
-            tunnels[names[i - 1] if names else f"t{i}"] = {**self.tunnel_options(i), **(options(i) if callable(options) else options)}
+            name = names[i - 1] if names else f"t{i}"
+            tunnels[name] = {**self.tunnel_options(i), **(options(i) if callable(options) else options)}
         if cpe:
             self.start_cpe()
-        self.gateway = Gateway(case, self.gw, tunnels, egress={"nat": nat, **(egress or {})}, gateway=gateway, flows=flows,
-                               build=build)
+        self.gateway = Gateway(case, self.gw, tunnels, egress={"nat": nat, **(egress or {})}, gateway=gateway,
+                               flows=flows, build=build)
         if start:
             self.gateway.start()
 
     def make_egress(self):
         c = self.case
-        self.inet.sysctl({"net/core/somaxconn": 65535, "net/ipv4/tcp_max_syn_backlog": 65535})  # thousands connect at once
+        # Thousands connect at once.
+        self.inet.sysctl({"net/core/somaxconn": 65535, "net/ipv4/tcp_max_syn_backlog": 65535})
         c.veth(self.inet, "eth0", self.gw, "eth0")
         self.inet.ip(f"addr add {SERVER}/32 dev lo", f"addr add {SERVER6}/128 dev lo nodad",
                      f"addr add {ROUTER}/24 dev eth0", f"addr add {ROUTER6}/64 dev eth0 nodad", "link set eth0 up",
-                     f"route add default via {GW_EGRESS} src {SERVER}", f"route add ::/0 via {GW_EGRESS6} src {SERVER6}")
+                     f"route add default via {GW_EGRESS} src {SERVER}",
+                     f"route add ::/0 via {GW_EGRESS6} src {SERVER6}")
         self.gw.ip(f"addr add {GW_EGRESS}/24 dev eth0", f"addr add {GW_EGRESS6}/64 dev eth0 nodad", "link set eth0 up",
                    f"route add default via {ROUTER}", f"route add ::/0 via {ROUTER6}")
 
@@ -239,7 +248,8 @@ class Net:
 
     def tunnel_options(self, i):
         return {"type": "gre", "site": f"s{i}", "local": self.local, "remote": self.remote(i), "gre_key": self.key(i),
-                "interface_address": [IF_GW + "/31", IF_GW6 + "/127"], "mtu": self.mtu, "automatic_return_routing": "yes"}
+                "interface_address": [IF_GW + "/31", IF_GW6 + "/127"], "mtu": self.mtu,
+                "automatic_return_routing": "yes"}
 
     # ---- branches
 
@@ -256,7 +266,8 @@ class Net:
     def cpe_branch(self, i, tun="tun0"):
         key = f",key={self.key(i)}" if self.key(i) is not None else ""
         more = "," + self.branch_options if self.branch_options else ""
-        return ["--branch", f"netns={self.branches[i].name},tun={tun},local={self.remote(i)},remote={self.local}{key}{more}"]
+        outer = f"local={self.remote(i)},remote={self.local}"
+        return ["--branch", f"netns={self.branches[i].name},tun={tun},{outer}{key}{more}"]
 
     def start_cpe(self):
         args = [a for i in self.branches for a in self.cpe_branch(i)]
@@ -283,10 +294,10 @@ class Net:
             f.write(f"""daemon off; master_process off; pid {d}/pid; error_log stderr; worker_rlimit_nofile 4096;
 events {{ worker_connections 1024; }}
 http {{
-  access_log off; client_max_body_size 1g; default_type application/octet-stream; sendfile on;
-  client_body_temp_path {d}/b; proxy_temp_path {d}/p; fastcgi_temp_path {d}/f; uwsgi_temp_path {d}/u; scgi_temp_path {d}/s;
-  server {{ listen 80; listen [::]:80; root {d}; limit_rate {rate}; location = /who {{ return 200 "$remote_addr $remote_port\\n"; }}
-    location = /put {{ return 200; }} }}
+  access_log off; default_type application/octet-stream; sendfile on;
+  client_body_temp_path {d}/b; proxy_temp_path {d}/p; fastcgi_temp_path {d}/f;
+  uwsgi_temp_path {d}/u; scgi_temp_path {d}/s;
+  server {{ listen 80; listen [::]:80; root {d}; limit_rate {rate}; }}
 }}
 """)
         self.web_process = self.inet.start(["nginx", "-e", "stderr", "-c", d + "/nginx.conf"], "nginx")
@@ -298,7 +309,8 @@ http {{
         who = [a for i in branches or self.branches for a in ("--branch", f"{self.branches[i].name}:{i}")]
         if ":" in server and bind == HOST:
             bind = HOST6
-        return self.wan.tool("tagclient", *who, "--bind", bind, "--server", server, "--port", 0 if proto == "ping" else port,
+        return self.wan.tool("tagclient", *who, "--bind", bind, "--server", server, "--port",
+                             0 if proto == "ping" else port,
                              "--proto", proto, *args, name=name or f"tagclient-{proto}")
 
     def wirewatch(self, *more, private=None):
@@ -312,7 +324,7 @@ http {{
         return self.watch
 
     def judged(self, allow=()):
-        """Ends wirewatch and returns its judgement; what must never be is a failure at once, but for what allow names."""
+        """Ends wirewatch and returns its judgement; what must never be is a failure, but for what allow names."""
         status = self.watch.stop()
         j = self.watch.json()
         self.case.say(json.dumps(j))
