@@ -285,6 +285,8 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 	if (i == FS_NONE)
 		return refuse(fs, DROP_FLOW_TABLE_FULL);
 	struct flow_body b = {.created = fs->now, .seen = fs->now};
+	if (t->proto == IPPROTO_TCP)
+		track_begin(&b, pk);
 	record_write(fs, i, &h, &b);
 	record_enter(fs, i, orig.hash, reply.hash);
 	fs->stats.created++;

@@ -61,8 +61,8 @@ struct flow_head {
 };
 _Static_assert(sizeof(struct flow_head) == 64, "one cache line");
 
-/* Window tracking of what one direction sends (RFC 9293 3.4). This layout has room for it; all zero: not
- * tracked, as in this version. Sequence numbers in host order. */
+/* Window tracking of what one direction sends (RFC 9293 3.4). This version fills it only while a flow that was picked
+ * up in mid-stream is on trial (track.c); all zero otherwise. Sequence numbers in host order. */
 struct tcp_window {
 	uint32_t end;    /* highest sequence number sent, plus its length */
 	uint32_t maxend; /* highest that the other side ever allowed */

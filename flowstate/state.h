@@ -109,6 +109,8 @@ enum fs_state track_first(uint8_t proto);
 bool track_fits(uint8_t proto, uint8_t state);
 /* May a packet with these TCP flags begin a flow? loose: also in mid-stream. */
 bool track_begins(uint8_t tcp_flags, bool loose);
+/* What the first packet of a TCP flow leaves in its record: on trial, if it is one in mid-stream. */
+void track_begin(struct flow_body *b, const struct fs_packet *pk);
 /* Takes a packet of direction dir into the flow's tracking. Returns DROP_NONE and its next state, or the
  * reason to drop the packet, which then has changed nothing. */
 enum drop track_packet(const struct flow_head *h, struct flow_body *b, enum fs_dir dir,

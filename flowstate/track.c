@@ -11,8 +11,13 @@
  * A SYN in closing or reset begins anew on the same tuple (RFC 9293 3.6.1). A SYN elsewhere changes nothing:
  *the other side will challenge it (RFC 5961 4).
  *
- * Sequence numbers are not looked at by this version. When they are, it is here: a segment outside the window
- *is dropped before any of its flags count, with the windows of flow_body.
+ * A flow that was picked up in mid-stream is on trial. Nobody knows whose connection its tuple is in the eyes of the
+ * server: after the flow table was lost, a site's segments may look like those of another site's connection, which was
+ * translated until then. So the other side must prove first that it speaks to this site: by acknowledging what the site
+ * sent. Sequence spaces are random; a stranger's acknowledgment lies in the window of a trial once in four thousand.
+ *
+ * But for that, sequence numbers are not looked at by this version. When they are, it is here: a segment outside the
+ * window is dropped before any of its flags count, with the windows of flow_body.
  */
 #include "flowstate/state.h"
 
@@ -23,6 +28,7 @@ enum { FIN = 0x01, SYN = 0x02, RST = 0x04, ACK = 0x10 };
 #define SENT_ACK(dir)    (1u << (dir))
 #define SENT_FIN(dir)    (4u << (dir))
 #define LIVES_ON(dir)    (16u << (dir)) /* a segment without RST since the last RST */
+#define ON_TRIAL         64u
 #define BOTH(bits, of)   (((bits) & (of(0) | of(1))) == (of(0) | of(1)))
 #define EITHER(bits, of) (((bits) & (of(0) | of(1))) != 0)
 #define NEITHER_OF(of)   ((uint8_t) ~(of(0) | of(1)))
@@ -90,7 +96,7 @@ static enum fs_state tcp_next(enum fs_state state, uint8_t *bits, enum fs_dir di
 	if (flags & SYN && !(flags & ACK)) {
 		if (state != FS_TCP_CLOSING && state != FS_TCP_RESET)
 			return state;
-		*bits = 0;
+		*bits &= ON_TRIAL;
 		return FS_TCP_OPENING;
 	}
 	if (flags & ACK)
@@ -107,12 +113,56 @@ static enum fs_state tcp_next(enum fs_state state, uint8_t *bits, enum fs_dir di
 	return tcp_by_bits(*bits);
 }
 
+/* How far behind its first segment an acknowledgment of the site's data may lie (octets in flight when the flow was
+ * picked up), and how far from what the site acknowledged a reset may. */
+#define TRIAL_BEHIND (1u << 20)
+#define TRIAL_RESET  (1u << 16)
+
+void track_begin(struct flow_body *b, const struct fs_packet *pk)
+{
+	if (pk->tcp_flags & SYN)
+		return;
+	b->track |= ON_TRIAL;
+	b->window[FS_ORIG].end = pk->seq;
+	b->window[FS_ORIG].maxend = pk->seq - TRIAL_BEHIND; /* the lowest that may be acknowledged */
+}
+
+/* A packet of a flow on trial. Returns whether it may pass; ends the trial when it is proof. */
+static bool trial(struct flow_body *b, enum fs_dir dir, const struct fs_packet *pk)
+{
+	struct tcp_window *site = &b->window[FS_ORIG], *other = &b->window[FS_REPLY];
+	uint32_t end = pk->seq + pk->tcp_len + (pk->tcp_flags & FIN ? 1 : 0);
+
+	if (dir == FS_ORIG) {
+		if (pk->tcp_flags & SYN) { /* begins anew: just this is to be acknowledged */
+			site->maxend = pk->seq + 1;
+			site->end = pk->seq + 1;
+		} else if ((int32_t)(end - site->end) > 0) {
+			site->end = end;
+		}
+		if (pk->tcp_flags & ACK)
+			other->end = pk->ack;
+		return true;
+	}
+	if (pk->tcp_flags & ACK) {
+		if (pk->ack - site->maxend > site->end - site->maxend)
+			return false;
+	} else if (!(pk->tcp_flags & RST) || pk->seq - other->end + TRIAL_RESET > 2 * TRIAL_RESET) {
+		return false;
+	}
+	b->track &= (uint8_t)~ON_TRIAL;
+	*site = *other = (struct tcp_window){0};
+	return true;
+}
+
 enum drop track_packet(const struct flow_head *h, struct flow_body *b, enum fs_dir dir,
 	const struct fs_packet *pk, enum fs_state *next)
 {
 	*next = h->state;
 	switch (h->proto) {
 	case IPPROTO_TCP:
+		if (b->track & ON_TRIAL && !trial(b, dir, pk))
+			return DROP_TCP_UNPROVEN;
 		*next = tcp_next(h->state, &b->track, dir, pk->tcp_flags);
 		break;
 	case IPPROTO_UDP:

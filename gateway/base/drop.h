@@ -47,6 +47,8 @@
 	/* flow */                                                                                           \
 	X(NO_FLOW, "no_flow", "from the egress, belongs to no flow, and no route names the destination")     \
 	X(NOT_A_BEGINNING, "not_a_beginning", "belongs to no flow and is of a kind that may not begin one")  \
+	X(TCP_UNPROVEN, "tcp_unproven",                                                                      \
+		"answers nothing that the site sent, on a TCP flow that was picked up in mid-stream")        \
 	X(ICMP_NO_FLOW, "icmp_no_flow", "ICMP error that quotes no live flow")                               \
 	X(TUPLE_COLLISION, "tuple_collision",                                                                \
 		"another site owns this reply tuple and no other one is to be had")                          \

@@ -268,10 +268,94 @@ static void test_wheel(void **state)
 	world_close(&w);
 }
 
+/* A flow picked up in mid-stream (ACK, seq 5000000, 100 octets, ack 7000000) is the site's only when the other side
+ * acknowledges what the site sent. Each row is the next packet of a flow of its own, and what becomes of it; the last
+ * column: whether an answer to nothing passes after it, because the trial is over. */
+static void test_trial(void **state)
+{
+	static const struct {
+		const char *what;
+		enum fs_dir dir;
+		uint8_t flags;
+		uint32_t seq, ack;
+		bool passes, over;
+	} rows[] = {
+		{"acknowledges all of it", P, A, 7000000, 5000100, true, true},
+		{"acknowledges half of it", P, A, 7000000, 5000050, true, true},
+		{"acknowledges what was in flight before", P, A, 7000000, 4900000, true, true},
+		{"acknowledges what was never sent", P, A, 7000000, 5000101, false, false},
+		{"acknowledges what is long past", P, A, 7000000, 3900000, false, false},
+		{"data of another's connection", P, A, 1234, 99, false, false},
+		{"half of the sequence space away", P, A, 7000000, 5000100u + 0x80000000u, false, false},
+		{"SYN|ACK of another's", P, SA, 1234, 99, false, false},
+		{"a reset at the place", P, R, 7000000, 0, true, true},
+		{"a reset elsewhere", P, R, 7200000, 0, false, false},
+		{"a reset that acknowledges another's data", P, R | A, 7000000, 99, false, false},
+		{"a SYN from the other side", P, S, 1, 0, false, false},
+		{"the site goes on", O, A, 5000100, 7000000, true, false},
+		{"the site begins anew", O, S, 42, 0, true, false},
+	};
+	struct world w;
+
+	(void)state;
+	world_new(&w, NULL, 1000);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct tuple t = tup(IPPROTO_TCP, "10.0.1.5", (uint16_t)(1000 + i), WEB, 80);
+		struct fs_packet pk = packet(w.site_a, w.a1, t, A);
+		struct fs_half h;
+		struct fs_hit hit;
+		uint64_t seen;
+
+		pk.seq = 5000000;
+		pk.ack = 7000000;
+		pk.tcp_len = 100;
+		assert_int_equal(fs_begin(w.fs, &pk, w.egress, w.egress, false, 0, w.now, &hit), DROP_NONE);
+		assert_int_equal(fs_pass(w.fs, hit, &pk, w.now), DROP_NONE);
+		seen = body_of(w.fs, hit.flow)->seen;
+
+		hit.dir = rows[i].dir;
+		fs_half(w.fs, hit.flow, hit.dir, &h);
+		pk = packet(h.realm, h.via, h.t, rows[i].flags);
+		pk.seq = rows[i].seq;
+		pk.ack = rows[i].ack;
+		w.now += 1000;
+		if (fs_pass(w.fs, hit, &pk, w.now) != (rows[i].passes ? DROP_NONE : DROP_TCP_UNPROVEN))
+			fail_msg("%s", rows[i].what);
+		if (!rows[i].passes) /* and is nothing that has happened */
+			assert_int_equal(body_of(w.fs, hit.flow)->seen, seen);
+
+		hit.dir = P;
+		fs_half(w.fs, hit.flow, P, &h);
+		pk = packet(h.realm, h.via, h.t, A);
+		pk.ack = 0x70000000;
+		if (fs_pass(w.fs, hit, &pk, w.now) != (rows[i].over ? DROP_NONE : DROP_TCP_UNPROVEN))
+			fail_msg("%s: afterwards", rows[i].what);
+	}
+	/* The site's SYN is what must be acknowledged then, and just that. */
+	struct fs_packet pk = packet(w.site_a, w.a1, tup(IPPROTO_TCP, "10.0.1.5", 999, WEB, 80), A);
+	struct fs_hit hit;
+	struct fs_half h;
+	pk.seq = 5000000;
+	assert_int_equal(fs_begin(w.fs, &pk, w.egress, w.egress, false, 0, w.now, &hit), DROP_NONE);
+	pk.tcp_flags = S;
+	pk.seq = 41;
+	assert_int_equal(fs_pass(w.fs, hit, &pk, w.now), DROP_NONE);
+	fs_half(w.fs, hit.flow, P, &h);
+	hit.dir = P;
+	pk = packet(h.realm, h.via, h.t, SA);
+	pk.ack = 41;
+	assert_int_equal(fs_pass(w.fs, hit, &pk, w.now), DROP_TCP_UNPROVEN);
+	pk.ack = 42;
+	assert_int_equal(fs_pass(w.fs, hit, &pk, w.now), DROP_NONE);
+	check(&w);
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tcp),
+		cmocka_unit_test(test_trial),
 		cmocka_unit_test(test_beginnings),
 		cmocka_unit_test(test_timeouts),
 		cmocka_unit_test(test_wheel),
