@@ -91,6 +91,10 @@ enum drop egress_check(const struct gateway *gw, const struct tuple *t)
 {
 	const struct conf_egress *e = &gw->conf->egress;
 
+	/* Whatever the services are: a packet of a tunnel inside a tunnel, to ourselves, could carry another branch's
+	 * outer address. */
+	if (t->proto == IPPROTO_GRE && hostnet_own(gw->hostnet, &t->dst))
+		return DROP_DST_GATEWAY;
 	if (hostnet_own(gw->hostnet, &t->dst))
 		return is_service(e, t) ? DROP_NONE : DROP_DST_GATEWAY;
 	if (!list_has(private_space, COUNT(private_space), &t->dst) &&

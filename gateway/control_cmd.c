@@ -6,6 +6,7 @@
  * must not become "all of them".
  */
 #include "gateway/control_private.h"
+#include "gateway/egress.h"
 #include "gateway/gateway.h"
 
 #include <errno.h>
@@ -127,7 +128,7 @@ static void run_status(struct control_request *r, const json_t *args, struct jso
 	jw_u64(w, "failed_reloads", gw->failed_reloads);
 	jw_str(w, "tun", c->gateway.tun);
 	jw_open(w, "egress", '{');
-	jw_str(w, "interface", c->egress.interface);
+	jw_str(w, "interface", gw->egress ? egress_interface(gw->egress) : c->egress.interface);
 	jw_str(w, "nat", c->egress.nat == NAT_MASQUERADE ? "masquerade" : "none");
 	jw_close(w, '}');
 	jw_open(w, "tunnels", '{');

@@ -29,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define NF "net/netfilter/nf_conntrack_"
@@ -356,6 +357,27 @@ static int apply(struct egress *e, const struct config *c, char *err, size_t err
 	return 0;
 }
 
+/* The table, the mark and the routing table are one of each in a network namespace. Is another arrd there that uses
+ * them? Its TUN exists as long as it does, and runs. own: our TUN, which is no other's; NULL: none is. */
+static int check_alone(const char *own, char *err, size_t errlen)
+{
+	struct ifreq ifr = {0};
+	int s, r;
+
+	if (!ruleset_owner(ifr.ifr_name) || (own && strcmp(ifr.ifr_name, own) == 0))
+		return 0;
+	s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (s < 0)
+		return -errno;
+	r = ioctl(s, SIOCGIFFLAGS, &ifr);
+	close(s);
+	if (r < 0 || !(ifr.ifr_flags & IFF_RUNNING))
+		return 0;
+	snprintf(err, errlen, "an arrd with the TUN %s runs in this network namespace; there can be one",
+		ifr.ifr_name);
+	return -EBUSY;
+}
+
 int egress_up(struct egress **out, const struct config *c, struct log *log, uint32_t *max_flows, char *err,
 	size_t errlen)
 {
@@ -367,6 +389,9 @@ int egress_up(struct egress **out, const struct config *c, struct log *log, uint
 		return -ENOMEM;
 	}
 	e->log = log;
+	rc = check_alone(c->gateway.tun, err, errlen);
+	if (rc)
+		goto fail;
 	rc = sysctls_load(&e->sysctls, c->gateway.state_dir, log);
 	if (rc) {
 		snprintf(err, errlen, "%s/sysctl.saved: %s", c->gateway.state_dir, strerror(-rc));
@@ -480,6 +505,11 @@ int egress_reload(struct egress *e, const struct config *c, char *err, size_t er
 	return e->attached ? egress_attach(e, c, err, errlen) : 0;
 }
 
+const char *egress_interface(const struct egress *e)
+{
+	return e->interface;
+}
+
 void egress_detach(struct egress *e)
 {
 	if (!e)
@@ -518,8 +548,14 @@ void egress_flush(struct egress *e)
 int egress_cleanup(const struct config *c, struct log *log)
 {
 	struct sysctls *s;
+	char err[160] = "";
 	int first = 0, rc;
 
+	rc = check_alone(NULL, err, sizeof(err));
+	if (rc) {
+		log_error(log, "egress", NULL, "%s", err[0] ? err : strerror(-rc));
+		return rc;
+	}
 	rc = egress_forget_all(&c->egress);
 	if (rc < 0) {
 		log_warning(log, "egress", NULL, "marked connections are not deleted: %s", strerror(-rc));

@@ -33,6 +33,9 @@ int egress_attach(struct egress *e, const struct config *c, char *err, size_t er
 /* After a reload: the new configuration's rules and routes, in one transaction. */
 int egress_reload(struct egress *e, const struct config *c, char *err, size_t errlen);
 
+/* The interface in use, also where the configuration says auto. */
+const char *egress_interface(const struct egress *e);
+
 /* Frees; leaves the kernel's state for the next start. */
 void egress_detach(struct egress *e);
 

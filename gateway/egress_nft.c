@@ -339,8 +339,9 @@ char *ruleset_text(const struct ruleset *r)
 
 /* ---- loading ------------------------------------------------------------------------------------------- */
 
-/* Runs a text as one transaction. Returns 0, or -errno with the first line of what nftables said. */
-static int run(const char *text, char *err, size_t errlen)
+/* Runs a text as one transaction. Returns 0, or -errno with the first line of what nftables said. out (may be NULL) gets
+ * the beginning of what it printed. */
+static int run(const char *text, char *out, size_t outlen, char *err, size_t errlen)
 {
 	struct nft_ctx *ctx = nft_ctx_new(NFT_CTX_DEFAULT);
 	const char *said;
@@ -357,9 +358,32 @@ static int run(const char *text, char *err, size_t errlen)
 		rc = errno == EPERM ? -EPERM : -EIO;
 		said = nft_ctx_get_error_buffer(ctx);
 		snprintf(err, errlen, "nftables: %.*s", (int)strcspn(said, "\n"), said);
+	} else if (out) {
+		snprintf(out, outlen, "%s", nft_ctx_get_output_buffer(ctx));
 	}
 	nft_ctx_free(ctx);
 	return rc;
+}
+
+bool ruleset_owner(char tun[static IFNAMSIZ])
+{
+	static const char before[] = "iifname \"";
+	char text[4096] = "", err[160];
+	const char *name;
+	size_t len;
+
+	if (run("list chain inet arrd raw_in", text, sizeof(text), err, sizeof(err)))
+		return false;
+	name = strstr(text, before);
+	if (!name)
+		return false;
+	name += sizeof(before) - 1;
+	len = strcspn(name, "\"");
+	if (len == 0 || len >= IFNAMSIZ || name[len] != '"')
+		return false;
+	memcpy(tun, name, len);
+	tun[len] = 0;
+	return true;
 }
 
 int ruleset_load(struct ruleset *r, struct log *log, char *err, size_t errlen)
@@ -381,7 +405,7 @@ int ruleset_load(struct ruleset *r, struct log *log, char *err, size_t errlen)
 			snprintf(err, errlen, "nftables: out of memory");
 			return -ENOMEM;
 		}
-		rc = run(text, err, errlen);
+		rc = run(text, NULL, 0, err, errlen);
 		free(text);
 		if (rc == -EPERM)
 			break;
@@ -400,5 +424,5 @@ int ruleset_unload(void)
 {
 	char err[160];
 
-	return run("add table inet arrd\ndelete table inet arrd\n", err, sizeof(err));
+	return run("add table inet arrd\ndelete table inet arrd\n", NULL, 0, err, sizeof(err));
 }

@@ -67,6 +67,9 @@ char *ruleset_text(const struct ruleset *r);
 /* Loads it; tries less where the kernel cannot do all, and logs that. Returns 0, or -errno with err. */
 int ruleset_load(struct ruleset *r, struct log *log, char *err, size_t errlen);
 
+/* The TUN that the table was loaded for, if there is a table. */
+bool ruleset_owner(char tun[static IFNAMSIZ]);
+
 /* Deletes the table if it is there. Returns 0 or -errno. */
 int ruleset_unload(void);
 

@@ -65,8 +65,9 @@ static enum drop begin(struct path *path, struct item *it)
 		if (d)
 			return d;
 		realm = via = gw->egress_id;
-		/* The kernel would take it for a packet of its own that comes from outside, and drop it. */
-		if (hostnet_own(gw->hostnet, &it->p.t.src))
+		/* The kernel would take it for a packet of its own that comes from outside, and drop it; answers to a
+		 * broadcast address of its own it would keep. */
+		if (hostnet_own(gw->hostnet, &it->p.t.src) || hostnet_broadcast(gw->hostnet, &it->p.t.src))
 			flags |= FS_BEGIN_READDRESS;
 	} else {
 		return DROP_NO_FLOW;
@@ -130,24 +131,27 @@ static enum drop take_hop(struct path *path, struct item *it, const struct tunne
 	return DROP_NONE;
 }
 
-static void lower_mss(uint32_t *mss, const struct tunnel *t, uint8_t ver, uint64_t now)
+static void lower_mss(const struct path *path, uint32_t *mss, const struct tunnel *t, uint8_t ver)
 {
-	uint32_t m;
+	uint32_t mtu, m;
 
 	if (!t || t->conf->mss == MSS_OFF)
 		return;
-	m = t->conf->mss == MSS_AUTO ? tunnel_mtu(t, ver, now) - (ver == 4 ? 40 : 60) : t->conf->mss;
+	mtu = tunnel_mtu(t, ver, path->now);
+	if (path->tun_mtu < mtu)
+		mtu = path->tun_mtu;
+	m = t->conf->mss == MSS_AUTO ? mtu - (ver == 4 ? 40 : 60) : t->conf->mss;
 	if (m < *mss)
 		*mss = m;
 }
 
-/* A SYN tells the other side how large its segments may be: no larger than every tunnel on the way takes. */
+/* A SYN tells the other side how large its segments may be: no larger than every tunnel on the way takes, nor the TUN. */
 static void clamp_mss(struct path *path, struct item *it, const struct tunnel *exit)
 {
 	uint32_t mss = UINT16_MAX;
 
-	lower_mss(&mss, it->from, it->p.ver, path->now);
-	lower_mss(&mss, exit, it->p.ver, path->now);
+	lower_mss(path, &mss, it->from, it->p.ver);
+	lower_mss(path, &mss, exit, it->p.ver);
 	if (pkt_clamp_mss(&it->p, (uint16_t)mss))
 		fs_clamp_mss(path->gw->fs, it->hit.flow, it->hit.dir, (uint16_t)mss);
 }

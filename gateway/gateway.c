@@ -234,7 +234,10 @@ int gateway_start(
 	gw->started_ms = gw->reloaded_ms = gateway_now();
 
 	r = gw->lock_fd = gateway_lock(g->state_dir, err, errlen);
+	/* Still down, and only to find out that nobody else has it before anything of his is changed. */
 	if (r >= 0)
+		r = tun_open(&tun, g->tun, g->tun_mtu, &want, log, err, errlen);
+	if (r == 0)
 		r = egress_up(&gw->egress, conf, log, &max, err, errlen);
 	if (r == 0)
 		r = open_flows(gw, max, err, errlen);
@@ -246,8 +249,6 @@ int gateway_start(
 		goto fail;
 	}
 	r = hostnet_open(&gw->hostnet, g->tun, log);
-	if (r == 0)
-		r = tun_open(&tun, g->tun, g->tun_mtu, &want, log, err, errlen);
 	if (r == 0) {
 		(void)egress_quiet_tun(conf); /* without it the kernel's own chatter is counted, no more */
 		r = tun_up(tun);

@@ -199,12 +199,12 @@ static void too_big_for_device(struct path *path, struct tunnel *t)
 	const struct conf_tunnel *c = t->conf;
 	bool v4 = addr_is4(&c->local);
 	int s, mtu = 0;
-	socklen_t len = sizeof(mtu);
+	socklen_t len = sizeof(mtu), alen;
 	union {
 		struct sockaddr sa;
 		struct sockaddr_in in;
 		struct sockaddr_in6 in6;
-	} to = {0};
+	} from = {0}, to = {0};
 
 	if (t->pmtu && path->now < t->pmtu_until_ms && path->now - (t->pmtu_until_ms - TUNNEL_PMTU_MS) < 1000)
 		return; /* asked within the last second */
@@ -212,13 +212,18 @@ static void too_big_for_device(struct path *path, struct tunnel *t)
 	if (s < 0)
 		return;
 	if (v4) {
+		alen = sizeof(to.in);
+		from.in = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = c->local.w[3]};
 		to.in = (struct sockaddr_in){
 			.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = c->remote.w[3]};
 	} else {
+		alen = sizeof(to.in6);
+		from.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6};
 		to.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(9)};
+		memcpy(&from.in6.sin6_addr, &c->local, 16);
 		memcpy(&to.in6.sin6_addr, &c->remote, 16);
 	}
-	if (connect(s, &to.sa, v4 ? sizeof(to.in) : sizeof(to.in6)) == 0 &&
+	if (bind(s, &from.sa, alen) == 0 && connect(s, &to.sa, alen) == 0 &&
 		getsockopt(s, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu, &len) == 0 &&
 		mtu > 0)
 		(void)tunnel_path_mtu(t, (uint32_t)mtu, path->now);

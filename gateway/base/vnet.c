@@ -3,6 +3,7 @@
 #include "gateway/base/vnet.h"
 
 #include "gateway/base/be.h"
+#include "gateway/base/csum.h"
 
 #include <stddef.h>
 
@@ -16,6 +17,20 @@ static bool csum_fits(const struct virtio_net_hdr *h, const struct pkt *p)
 	if (p->t.proto == IPPROTO_UDP && be16_get(p->data + p->l4 + 4) != p->len - p->l4)
 		return false;
 	return h->csum_start == p->l4 && h->csum_offset == pkt_csum_offset(p->ver, p->t.proto);
+}
+
+/* A partial checksum somewhere else: that of an inner header (VXLAN, IP in IP), or of a protocol that is not looked
+ * into. It is completed here, since nobody later would know where it is. */
+static bool complete_elsewhere(const struct virtio_net_hdr *h, struct pkt *p)
+{
+	uint32_t field = (uint32_t)h->csum_start + h->csum_offset;
+	uint16_t sum;
+
+	if (h->gso_type != VIRTIO_NET_HDR_GSO_NONE || h->csum_start < p->l4 || field + 2 > p->len)
+		return false;
+	sum = (uint16_t)~csum_fold(csum_add(0, p->data + h->csum_start, p->len - h->csum_start));
+	raw16_put(p->data + field, sum ? sum : 0xffff);
+	return true;
 }
 
 static bool gso_fits(const struct virtio_net_hdr *h, const struct pkt *p)
@@ -37,9 +52,10 @@ static bool gso_fits(const struct virtio_net_hdr *h, const struct pkt *p)
 enum drop vnet_to_pkt(const struct virtio_net_hdr *h, struct pkt *p)
 {
 	if (h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
-		if (!csum_fits(h, p))
+		if (csum_fits(h, p))
+			p->csum = PKT_CSUM_PARTIAL;
+		else if (!complete_elsewhere(h, p))
 			return DROP_GSO_INVALID;
-		p->csum = PKT_CSUM_PARTIAL;
 	}
 	if (h->gso_type == VIRTIO_NET_HDR_GSO_NONE)
 		return DROP_NONE;
