@@ -127,7 +127,7 @@ struct group {
 static void step_hash(const struct flowstate *fs, const struct fs_key *keys, unsigned n, struct group *g)
 {
 	uint64_t w4[WORDS4 * SIP_MANY], w6[WORDS6 * SIP_MANY], h4[GROUP], h6[GROUP];
-	uint8_t at4[GROUP], at6[GROUP];
+	uint8_t at4[GROUP] = {}, at6[GROUP] = {};
 	unsigned n4 = 0, n6 = 0;
 
 	for (unsigned i = 0; i < n; i++) {
@@ -146,8 +146,10 @@ static void step_hash(const struct flowstate *fs, const struct fs_key *keys, uns
 	if (n6)
 		fs->sip_many(&fs->index_key, w6, WORDS6, n6, h6);
 	for (unsigned i = 0; i < n4; i++)
+		/* cppcheck-suppress uninitvar ; filled as far as n4 */
 		g->hash[at4[i]] = h4[i];
 	for (unsigned i = 0; i < n6; i++)
+		/* cppcheck-suppress uninitvar ; filled as far as n6 */
 		g->hash[at6[i]] = h6[i];
 	for (unsigned i = 0; i < n; i++) {
 		g->at[i] = index_home(&fs->index, g->hash[i]);
