@@ -146,10 +146,8 @@ static void step_hash(const struct flowstate *fs, const struct fs_key *keys, uns
 	if (n6)
 		fs->sip_many(&fs->index_key, w6, WORDS6, n6, h6);
 	for (unsigned i = 0; i < n4; i++)
-		/* cppcheck-suppress uninitvar ; filled as far as n4 */
 		g->hash[at4[i]] = h4[i];
 	for (unsigned i = 0; i < n6; i++)
-		/* cppcheck-suppress uninitvar ; filled as far as n6 */
 		g->hash[at6[i]] = h6[i];
 	for (unsigned i = 0; i < n; i++) {
 		g->at[i] = index_home(&fs->index, g->hash[i]);
