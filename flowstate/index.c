@@ -9,7 +9,7 @@
 
 int index_open(struct index *x, uint32_t max_records)
 {
-	/* 2 entries a record, 8 a bucket, 4/5 of them full: 5 buckets for 16 records, rounded up. */
+	/* 2 entries a record, 8 a bucket, 7/10 of them used: 5 buckets for 14 records, rounded up. */
 	uint64_t n = ((uint64_t)max_records * 5 + 13) / 14 + 1;
 	x->n = (uint32_t)n;
 	x->octets = n * sizeof(struct bucket);

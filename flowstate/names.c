@@ -76,18 +76,20 @@ static uint16_t free_out(struct names *n)
 	return (uint16_t)fresh;
 }
 
+/* One reference to a slot less. When it is the last one to a tunnel that is gone, its site has one less, too. */
 static void unref(struct names *n, uint16_t s)
 {
-	struct slot *slot = &n->slot[s];
-	assert(slot->refs > 0);
-	if (--slot->refs || slot->status != SLOT_GONE)
-		return;
-	uint16_t site = slot->site;
-	/* The entry keeps its id, from which the next generation is made. */
-	mark_clear(&n->arena->name[s].mark);
-	free_in(n, s);
-	if (site)
-		unref(n, site);
+	while (s) {
+		struct slot *slot = &n->slot[s];
+		assert(slot->refs > 0);
+		if (--slot->refs || slot->status != SLOT_GONE)
+			return;
+		uint16_t site = slot->site;
+		/* The entry keeps its id, from which the next generation is made. */
+		mark_clear(&n->arena->name[s].mark);
+		free_in(n, s);
+		s = site;
+	}
 }
 
 /* ---- adoption --------------------------------------------------------------------------------------- */
@@ -160,7 +162,7 @@ static bool text_of(const char *name, char text[static FS_NAME_MAX + 1])
 	if (len == 0 || len > FS_NAME_MAX)
 		return false;
 	memset(text, 0, FS_NAME_MAX + 1);
-	memcpy(text, name, len);
+	memcpy(text, name, len + 1);
 	return true;
 }
 

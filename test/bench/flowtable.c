@@ -396,12 +396,12 @@ static double resident(void)
 {
 	FILE *f = fopen("/proc/self/status", "r");
 	char line[128];
-	double kib = 0, v;
+	double kib = 0;
 	if (!f)
 		die("cannot read /proc/self/status");
 	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "VmRSS: %lf", &v) == 1 || sscanf(line, "VmPTE: %lf", &v) == 1)
-			kib += v;
+		if (strncmp(line, "VmRSS:", 6) == 0 || strncmp(line, "VmPTE:", 6) == 0)
+			kib += strtod(line + 6, NULL);
 	}
 	fclose(f);
 	return kib * 1024;

@@ -525,19 +525,19 @@ static void run(unsigned nshards, const char *path, unsigned operations)
 static void test_memory(void **state)
 {
 	(void)state;
-	run(1, NULL, ROUNDS(700000));
+	run(1, NULL, ROUNDS(450000));
 }
 
 static void test_file(void **state)
 {
 	(void)state;
-	run(1, ARENA, ROUNDS(700000));
+	run(1, ARENA, ROUNDS(450000));
 }
 
 static void test_four_shards(void **state)
 {
 	(void)state;
-	run(4, ARENA "4", ROUNDS(700000));
+	run(4, ARENA "4", ROUNDS(450000));
 }
 
 int main(void)

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* flowstate_damage_test.c - random damage to the arena file, and processes killed while they write to it. */
+#include "test/unit/flowstate_arena_help.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+
+/* ---- random damage --------------------------------------------------------------------------------------------- */
+
+enum { KEPT = 256 };
+struct kept {
+	struct tuple t[2];
+	char site[FS_NAME_MAX + 1], other[FS_NAME_MAX + 1];
+	bool live;
+};
+
+/* Whatever is in the table now was there before, under the same names. */
+static void assert_nothing_new(struct world *w, const struct kept *kept)
+{
+	uint32_t cursor = 0, flow;
+	struct fs_info info;
+	while (fs_next(w->fs, &cursor, 100000, &flow, &info) == 1) {
+		assert_true(flow < KEPT);
+		assert_string_equal(fs_name(w->fs, info.half[0].realm), kept[flow].site);
+		assert_string_equal(fs_name(w->fs, info.half[1].realm), kept[flow].other);
+		assert_tuple(info.half[0].t, kept[flow].t[0]);
+		assert_tuple(info.half[1].t, kept[flow].t[1]);
+	}
+}
+
+static void test_damage(void **state)
+{
+	(void)state;
+	struct world w;
+	static struct kept kept[KEPT];
+	uint32_t cursor = 0, flow, high;
+	struct fs_info info;
+	uint64_t seed = (uint64_t)time(NULL);
+	const char *env = getenv("ARRD_SEED");
+	if (env)
+		seed = strtoull(env, NULL, 0);
+	print_message("ARRD_SEED=%llu\n", (unsigned long long)seed);
+	srandom((unsigned)seed);
+
+	world_new(&w, path, 300);
+	fill(&w);
+	high = w.fs->arena.header->high;
+	assert_true(high <= KEPT);
+	while (fs_next(w.fs, &cursor, 100000, &flow, &info) == 1) {
+		kept[flow].t[0] = info.half[0].t;
+		kept[flow].t[1] = info.half[1].t;
+		snprintf(kept[flow].site, sizeof(kept[flow].site), "%s", fs_name(w.fs, info.half[0].realm));
+		snprintf(kept[flow].other, sizeof(kept[flow].other), "%s", fs_name(w.fs, info.half[1].realm));
+	}
+	size_t size = w.fs->arena.map_octets;
+	uint8_t *good = malloc(size);
+	memcpy(good, w.fs->arena.map, size);
+	world_close(&w);
+
+	unsigned adopted = 0, refused = 0;
+	size_t names = 10 * sizeof(struct name_entry), blocks = (size_t)high * 160;
+	for (unsigned round = 0; round < ROUNDS(6000); round++) {
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		/* Only the parts in use differ from round to round. */
+		assert_int_equal(ftruncate(fd, (off_t)size), 0);
+		assert_int_equal(pwrite(fd, good, NAMES_AT + names, 0), NAMES_AT + names);
+		assert_int_equal(pwrite(fd, good + BLOCKS_AT, size - BLOCKS_AT, BLOCKS_AT), size - BLOCKS_AT);
+		unsigned flips = 1u << random() % 10;
+		for (unsigned k = 0; k < flips; k++) {
+			size_t r = (size_t)random(), at;
+			uint8_t v = (uint8_t)random();
+			switch (round % 8) {
+			case 0:
+				at = r % 88; /* the header: refused, mostly */
+				break;
+			case 1:
+			case 2:
+				at = NAMES_AT + r % names;
+				break;
+			case 3:
+				at = offsetof(struct arena_header, high) + r % 8;
+				break;
+			default:
+				at = BLOCKS_AT + r % blocks;
+			}
+			/* A bit, or an octet. */
+			if (k % 2)
+				v = good[at] ^ (uint8_t)(1 << r % 8);
+			assert_int_equal(pwrite(fd, &v, 1, (off_t)at), 1);
+		}
+		if (random() % 50 == 0)
+			assert_int_equal(ftruncate(fd, random() % (long)size), 0);
+		close(fd);
+		world_open(&w);
+		*(w.rep.kind == FS_OPEN_ADOPTED ? &adopted : &refused) += 1;
+		check(&w);
+		assert_nothing_new(&w, kept);
+		bind_all(&w);
+		assert_nothing_new(&w, kept);
+		fs_unbind_rest(w.fs);
+		if (round % 16 == 0) {
+			fill(&w);
+			check(&w);
+			sleep_s(&w, 5);
+			check(&w);
+		}
+		fs_close(w.fs);
+	}
+	print_message("adopted %u, refused %u\n", adopted, refused);
+	assert_true(adopted > ROUNDS(6000) / 2 && refused > ROUNDS(6000) / 50);
+
+	/* Noise from end to end; with a header that is believed, too. */
+	for (unsigned round = 0; round < ROUNDS(60); round++) {
+		uint8_t *noise = malloc(size);
+		for (size_t i = 0; i + 4 <= size; i += 4) {
+			long r = random() ^ random() << 16;
+			memcpy(noise + i, &r, 4);
+		}
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		assert_int_equal(ftruncate(fd, (off_t)size), 0);
+		assert_int_equal(pwrite(fd, noise, size, 0), size);
+		if (round % 2)
+			assert_int_equal(pwrite(fd, good, 4096, 0), 4096);
+		close(fd);
+		free(noise);
+		world_open(&w);
+		assert_int_equal(w.rep.kind, round % 2 ? FS_OPEN_ADOPTED : FS_OPEN_REFUSED);
+		assert_int_equal(w.rep.flows, 0);
+		world_close(&w);
+	}
+	free(good);
+}
+
+/* ---- killed at any moment --------------------------------------------------------------------------------------- */
+
+/* The port tells the site, so that the parent knows whose a flow must be. */
+static void work_until_killed(const struct fs_config *cfg, uint64_t now, unsigned seed)
+{
+	struct world w = {.cfg = *cfg, .now = now};
+	srandom(seed);
+	if (fs_open(&w.fs, &w.cfg, w.now, &w.rep) < 0)
+		_exit(2);
+	bind_all(&w);
+	fs_unbind_rest(w.fs);
+	for (;;) {
+		bool b = random() % 2;
+		uint16_t port = (uint16_t)(random() % 100 * 2 + b);
+		struct tuple t = tup(random() % 2 ? IPPROTO_TCP : IPPROTO_UDP, "10.0.1.5", port, WEB, 53);
+		fs_id site = b ? w.site_b : w.site_a, via = b ? w.b1 : random() % 2 ? w.a1 : w.a2;
+		struct fs_packet pk = packet(site, via, t, random() % 4 ? FLAG_SYN : FLAG_RST);
+		struct fs_hit hit;
+		long what = random() % 100;
+		if (what < 60) {
+			/* Half of them through the pool and other ports, so that all kinds of records are written. */
+			if (fs_begin(w.fs, &pk, w.egress, w.egress, false, random() % 2, w.now, &hit) ==
+				DROP_NONE)
+				fs_pass(w.fs, hit, &pk, w.now);
+		} else if (what < 90) {
+			hit = find(&w, site, t);
+			if (hit.flow != FS_NONE)
+				fs_end(w.fs, hit.flow, w.now);
+		} else if (what < 97) {
+			w.now += (uint64_t)(random() % 20000);
+			fs_tick(w.fs, w.now, 50);
+		} else if (what < 99) {
+			fs_unbind(w.fs, random() % 2 ? w.a1 : w.b1);
+			bind_all(&w);
+		} else {
+			fs_unbind(w.fs, random() % 2 ? w.site_a : w.egress);
+			bind_all(&w);
+		}
+	}
+}
+
+static void test_killed(void **state)
+{
+	(void)state;
+	struct world w;
+	uint64_t flows = 0, torn = 0;
+	world_new(&w, path, 150);
+	world_close(&w);
+	for (unsigned round = 0; round < 150; round++) {
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0)
+			work_until_killed(&w.cfg, w.now, round);
+		usleep((useconds_t)(1000 + random() % 12000));
+		kill(pid, SIGKILL);
+		int status;
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		/* The child's clock ran on; ours must not be behind. */
+		w.now += 100000;
+		world_open(&w);
+		assert_int_equal(w.rep.kind, FS_OPEN_ADOPTED);
+		/* One at most was in the making or being freed. */
+		assert_true(w.rep.torn <= 1);
+		flows += w.rep.flows;
+		torn += w.rep.torn;
+		check(&w);
+		uint32_t cursor = 0, flow;
+		struct fs_info info;
+		while (fs_next(w.fs, &cursor, 100000, &flow, &info) == 1) {
+			bool b = ntohs(info.half[0].t.sport) % 2;
+			assert_string_equal(fs_name(w.fs, info.half[0].realm), b ? "b" : "a");
+			assert_int_equal(fs_name(w.fs, info.half[0].via)[0], b ? 'b' : 'a');
+			assert_string_equal(fs_name(w.fs, info.half[1].realm), "default");
+		}
+		bind_all(&w);
+		fs_unbind_rest(w.fs);
+		fs_tick(w.fs, w.now, 1000);
+		world_close(&w);
+	}
+	print_message("adopted %llu flows, %llu torn\n", (unsigned long long)flows, (unsigned long long)torn);
+	assert_true(flows > 150);
+}
+
+/* Every state of the file between two stores of a record's making and freeing. */
+static void test_each_step(void **state)
+{
+	(void)state;
+	struct world w;
+	world_new(&w, path, 64);
+	uint32_t f = begin(&w, w.site_a, w.a1, tup(IPPROTO_UDP, "10.0.1.5", 1, WEB, 53), NULL);
+	struct flow_head head = *head_of(w.fs, f);
+	struct flow_body body = *body_of(w.fs, f);
+	fs_end(w.fs, f, w.now);
+	record_free(w.fs, f);
+	world_close(&w);
+	/* The mark comes last: with any number of the other octets written, there is no record. */
+	for (size_t n = 0; n <= sizeof(head) + sizeof(body) - 4; n++) {
+		struct flow_head h = {};
+		struct flow_body b = {};
+		uint8_t *p = (uint8_t *)&b;
+		memcpy(&h, &head, n < sizeof(h) ? n : sizeof(h));
+		if (n > sizeof(h))
+			memcpy(p + 4, (const uint8_t *)&body + 4, n - sizeof(h));
+		edit(HEAD_AT(f), &h, sizeof(h));
+		edit(BODY_AT(f), &b, sizeof(b));
+		world_open(&w);
+		assert_int_equal(w.rep.flows, 0);
+		assert_int_equal(w.rep.torn, h.state != FS_FREE);
+		world_close(&w);
+	}
+	edit(HEAD_AT(f), &head, sizeof(head));
+	edit(BODY_AT(f), &body, sizeof(body));
+	world_open(&w);
+	assert_int_equal(w.rep.flows, 1);
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_each_step),
+	};
+	return cmocka_run_group_tests(tests, arena_setup, arena_teardown);
+}
