@@ -26,7 +26,9 @@ static bool complete_elsewhere(const struct virtio_net_hdr *h, struct pkt *p)
 	uint32_t field = (uint32_t)h->csum_start + h->csum_offset;
 	uint16_t sum;
 
-	if (h->gso_type != VIRTIO_NET_HDR_GSO_NONE || h->csum_start < p->l4 || field + 2 > p->len)
+	/* behind the headers that we know: there it would have fitted, or contradicts them */
+	if (h->gso_type != VIRTIO_NET_HDR_GSO_NONE || p->frag || h->csum_start < p->payload ||
+		field + 2 > p->len)
 		return false;
 	sum = (uint16_t)~csum_fold(csum_add(0, p->data + h->csum_start, p->len - h->csum_start));
 	raw16_put(p->data + field, sum ? sum : 0xffff);

@@ -112,6 +112,34 @@ static void test_to_pkt_contradictions(void **state)
 	assert_int_equal(vnet_to_pkt(&h, &p), DROP_GSO_INVALID);
 }
 
+/* The checksum of a header inside the payload (VXLAN from a container) is completed, the rest is left as it is. */
+static void test_inner_checksum(void **state)
+{
+	struct virtio_net_hdr h = {.flags = NEEDS, .csum_start = 28 + 40, .csum_offset = 6};
+	struct spec s = kind_spec(UDP4);
+	uint8_t b[2048], before[2048];
+	struct pkt p = {.data = b};
+	uint32_t sum = 0;
+
+	(void)state;
+	s.payload_len = 101; /* odd */
+	p.len = packet_make(b, &s);
+	be16_put(b + 28 + 46, 0x1234); /* as the kernel leaves it: the pseudo-header's sum */
+	memcpy(before, b, sizeof(b));
+	assert_int_equal(pkt_parse(&p), DROP_NONE);
+	assert_int_equal(vnet_to_pkt(&h, &p), DROP_NONE);
+	assert_int_equal(p.csum, PKT_CSUM_UNKNOWN);
+	for (uint32_t i = 28 + 40; i < p.len; i++)
+		sum += before[i] << ((i - 28) % 2 ? 0 : 8);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	assert_int_equal(be16_get(b + 28 + 46), (uint16_t)~sum);
+	memcpy(before + 28 + 46, b + 28 + 46, 2);
+	assert_memory_equal(b, before, p.len);
+	h.csum_offset = 61; /* the field would end behind the packet */
+	assert_int_equal(vnet_to_pkt(&h, &p), DROP_GSO_INVALID);
+}
+
 /* ---- cutting -------------------------------------------------------------------------------------------- */
 
 /* Each segment must be what a host would have sent: made by itself, with the slow checksum. */
@@ -226,6 +254,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_to_pkt),
 		cmocka_unit_test(test_to_pkt_contradictions),
+		cmocka_unit_test(test_inner_checksum),
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_cut_ordinary),
 		cmocka_unit_test(test_cut_udp_zero),
