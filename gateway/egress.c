@@ -3,17 +3,17 @@
  *
  * A packet of a branch goes TUN → routing → NAT → egress interface; the answer comes back egress interface →
  * NAT undone → mark → table T → TUN. arrd keeps no NAT table and the kernel knows no branch: the connection's
- *mark says "to the TUN", and which tunnel it is for arrd knows from the flow. egress_nft.c has the rules and
+ * mark says "to the TUN", and which tunnel it is for arrd knows from the flow. egress_nft.c has the rules and
  * the reason for each.
  *
  * Invariants
  *	- While anything marks packets, T holds a blackhole, and the policy rule leads there: an answer for a
  *	  branch goes to the TUN or nowhere, never to a network of the machine's own with the same addresses.
- *Hence the order: blackhole, policy rule, nftables, forwarding; then the TUN. A stop, restart or crash takes
- *	  only the TUN away.
+ *	  Hence the order: blackhole, policy rule, nftables, forwarding; then the TUN. A stop, restart or crash
+ *	  takes only the TUN away.
  *	- Forwarding goes on after the rules that bound it are there, and off before they go.
  *	- Whatever is changed outside of our table and T is remembered first (egress_sysctl.c).
- *	- Every step may be repeated on what an earlier run left.
+ *	- Every step may be repeated on what an earlier run left, or what others left of it while we run.
  *
  * What an appliance must have and this file cannot give, it says in the log at start.
  */
@@ -26,10 +26,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <ifaddrs.h>
+#include <libmnl/libmnl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define NF "net/netfilter/nf_conntrack_"
@@ -38,21 +38,18 @@ struct egress {
 	struct log *log;
 	struct sysctls *sysctls;
 	struct conntrack *conntrack;
+	struct mnl_socket *watch;
 	char interface[IFNAMSIZ];
 	char tun[IFNAMSIZ];
 	struct conf_ifaddr tun_address[2]; /* as given to the TUN */
-	bool have6;
+	bool have6, tun_has6;
 	bool attached;
+	uint32_t max_flows;
+	bool rules_missing; /* and could not be put back yet */
+	struct log_limit troubles;
 };
 
 /* ---- sysctls ------------------------------------------------------------------------------------------- */
-
-static const char *conf_path(
-	char *buf, size_t len, const char *family, const char *interface, const char *key)
-{
-	snprintf(buf, len, "net/%s/conf/%s/%s", family, interface, key);
-	return buf;
-}
 
 /* A setting that the data path needs: without it packets get lost, so the failure is said. */
 static void want(struct egress *e, const char *path, long value, const char *why)
@@ -88,7 +85,7 @@ static void keep_rp_filter(struct egress *e, const char *interface)
 	char path[128];
 	long all, own;
 
-	conf_path(path, sizeof(path), "ipv4", interface, "rp_filter");
+	sysctl_conf(path, sizeof(path), "ipv4", interface, "rp_filter");
 	if (sysctl_was(e->sysctls, "net/ipv4/conf/all/rp_filter", &all) || sysctl_was(e->sysctls, path, &own))
 		return;
 	want(e, path, own > all ? own : all, "it would lose the filter that \"all\" gave it");
@@ -112,16 +109,16 @@ static void want_rp_filter(struct egress *e)
 	/* With src_valid_mark the mark counts in the look-up for the source, and a server's answer, marked,
 	 * would have to come by the TUN: strict filtering then drops every answer. Loose finds a route and is
 	 * content. */
-	if (sysctl_was(e->sysctls, conf_path(path, sizeof(path), "ipv4", e->interface, "rp_filter"), &own))
+	if (sysctl_was(e->sysctls, sysctl_conf(path, sizeof(path), "ipv4", e->interface, "rp_filter"), &own))
 		return;
 	if ((own > filter ? own : filter) != 1)
 		return;
 	if (sysctl_get("net/ipv4/conf/all/src_valid_mark", &vmark_all))
 		vmark_all = 0;
-	if (sysctl_get(conf_path(path, sizeof(path), "ipv4", e->interface, "src_valid_mark"), &vmark))
+	if (sysctl_get(sysctl_conf(path, sizeof(path), "ipv4", e->interface, "src_valid_mark"), &vmark))
 		vmark = 0;
 	if (vmark || vmark_all)
-		want(e, conf_path(path, sizeof(path), "ipv4", e->interface, "rp_filter"), 2,
+		want(e, sysctl_conf(path, sizeof(path), "ipv4", e->interface, "rp_filter"), 2,
 			"with src_valid_mark the kernel drops every answer to a branch");
 }
 
@@ -131,8 +128,8 @@ static void keep_accept_ra(struct egress *e, const char *interface)
 	long ra;
 
 	/* Goes along with "all"; remembered so that it is given back after it. */
-	(void)sysctl_keep(e->sysctls, conf_path(path, sizeof(path), "ipv6", interface, "forwarding"));
-	conf_path(path, sizeof(path), "ipv6", interface, "accept_ra");
+	(void)sysctl_keep(e->sysctls, sysctl_conf(path, sizeof(path), "ipv6", interface, "forwarding"));
+	sysctl_conf(path, sizeof(path), "ipv6", interface, "accept_ra");
 	if (!sysctl_was(e->sysctls, path, &ra) && ra == 1)
 		want(e, path, 2, "the machine may lose its IPv6 default route");
 }
@@ -146,7 +143,7 @@ static bool was_off(const struct egress *e, const char *family, const char *key)
 	snprintf(path, sizeof(path), "net/%s/conf/all/forwarding", family);
 	if (!sysctl_was(e->sysctls, path, &all) && all)
 		return false;
-	conf_path(path, sizeof(path), family, e->interface, key);
+	sysctl_conf(path, sizeof(path), family, e->interface, key);
 	return sysctl_was(e->sysctls, path, &own) || !own;
 }
 
@@ -162,12 +159,12 @@ static void want_forwarding(struct egress *e)
 	char path[128];
 	long all = 0;
 
-	want(e, conf_path(path, sizeof(path), "ipv4", e->interface, "forwarding"), 1,
+	want(e, sysctl_conf(path, sizeof(path), "ipv4", e->interface, "forwarding"), 1,
 		"IPv4 answers to branches are not forwarded");
 	if (!e->have6 || (!sysctl_was(e->sysctls, "net/ipv6/conf/all/forwarding", &all) && all))
 		return;
 	if (has_force_forwarding()) {
-		want(e, conf_path(path, sizeof(path), "ipv6", e->interface, "force_forwarding"), 1,
+		want(e, sysctl_conf(path, sizeof(path), "ipv6", e->interface, "force_forwarding"), 1,
 			"IPv6 answers to branches are not forwarded");
 		return;
 	}
@@ -258,7 +255,7 @@ static long rp_filter_of(const char *interface)
 	long all = 0, own = 0;
 
 	(void)sysctl_get("net/ipv4/conf/all/rp_filter", &all);
-	(void)sysctl_get(conf_path(path, sizeof(path), "ipv4", interface, "rp_filter"), &own);
+	(void)sysctl_get(sysctl_conf(path, sizeof(path), "ipv4", interface, "rp_filter"), &own);
 	return all > own ? all : own;
 }
 
@@ -327,25 +324,32 @@ static int find_interface(struct egress *e, const struct config *c, char *err, s
 	return 0;
 }
 
-/* Everything but what needs the TUN. */
-static int apply(struct egress *e, const struct config *c, char *err, size_t errlen)
+static int load_rules(struct egress *e, const struct config *c, char *err, size_t errlen)
 {
 	struct ruleset r = {.conf = c, .interface = e->interface};
-	int rc = find_interface(e, c, err, errlen);
+	int rc;
 
-	if (rc)
-		return rc;
-	e->have6 = access("/proc/sys/net/ipv6", F_OK) == 0;
-	if (!e->have6)
-		log_notice(e->log, "egress", NULL, "this kernel has no IPv6: branches get IPv4 only");
-	rc = policy_up(&c->egress, e->have6, err, errlen);
-	if (rc)
-		return rc;
 	r.forwarding4_is_ours = was_off(e, "ipv4", "forwarding");
 	r.forwarding6_all = !has_force_forwarding();
 	r.forwarding6_is_ours =
 		e->have6 && was_off(e, "ipv6", r.forwarding6_all ? "forwarding" : "force_forwarding");
 	rc = ruleset_load(&r, e->log, err, errlen);
+	(void)watch_read(e->watch); /* what we took away ourselves */
+	return rc;
+}
+
+/* Everything but what needs the TUN, for the interface that was found. */
+static int apply(struct egress *e, const struct config *c, char *err, size_t errlen)
+{
+	int rc;
+
+	e->have6 = access("/proc/sys/net/ipv6", F_OK) == 0;
+	if (!e->have6)
+		log_notice(e->log, "egress", NULL, "this kernel has no IPv6: branches get IPv4 only");
+	rc = policy_up(&c->egress, e->have6, err, errlen);
+	if (rc < 0)
+		return rc;
+	rc = load_rules(e, c, err, errlen);
 	if (rc)
 		return rc;
 	sysctls_begin(e->sysctls);
@@ -355,27 +359,6 @@ static int apply(struct egress *e, const struct config *c, char *err, size_t err
 	want_forwarding(e);
 	check_underlay(e, c);
 	return 0;
-}
-
-/* The table, the mark and the routing table are one of each in a network namespace. Is another arrd there that uses
- * them? Its TUN exists as long as it does, and runs. own: our TUN, which is no other's; NULL: none is. */
-static int check_alone(const char *own, char *err, size_t errlen)
-{
-	struct ifreq ifr = {0};
-	int s, r;
-
-	if (!ruleset_owner(ifr.ifr_name) || (own && strcmp(ifr.ifr_name, own) == 0))
-		return 0;
-	s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (s < 0)
-		return -errno;
-	r = ioctl(s, SIOCGIFFLAGS, &ifr);
-	close(s);
-	if (r < 0 || !(ifr.ifr_flags & IFF_RUNNING))
-		return 0;
-	snprintf(err, errlen, "an arrd with the TUN %s runs in this network namespace; there can be one",
-		ifr.ifr_name);
-	return -EBUSY;
 }
 
 int egress_up(struct egress **out, const struct config *c, struct log *log, uint32_t *max_flows, char *err,
@@ -389,7 +372,7 @@ int egress_up(struct egress **out, const struct config *c, struct log *log, uint
 		return -ENOMEM;
 	}
 	e->log = log;
-	rc = check_alone(c->gateway.tun, err, errlen);
+	rc = ruleset_alone(c->gateway.tun, err, errlen);
 	if (rc)
 		goto fail;
 	rc = sysctls_load(&e->sysctls, c->gateway.state_dir, log);
@@ -402,30 +385,24 @@ int egress_up(struct egress **out, const struct config *c, struct log *log, uint
 		snprintf(err, errlen, "conntrack netlink: %s", strerror(-rc));
 		goto fail;
 	}
-	rc = apply(e, c, err, errlen);
+	rc = watch_open(&e->watch);
+	if (rc) {
+		snprintf(err, errlen, "nftables netlink: %s", strerror(-rc));
+		goto fail;
+	}
+	rc = find_interface(e, c, err, errlen);
+	if (!rc)
+		rc = apply(e, c, err, errlen);
 	if (rc)
 		goto fail;
 	check_size(e, max_flows);
+	e->max_flows = *max_flows;
 	sysctls_end(e->sysctls);
 	*out = e;
 	return 0;
 fail:
 	egress_detach(e);
 	return rc;
-}
-
-int egress_quiet_tun(const struct config *c)
-{
-	/* forwarding: an interface's own makes it join the routers' multicast groups, no more */
-	static const char *const off[] = {"accept_ra", "router_solicitations", "forwarding"};
-	char path[128];
-
-	if (access("/proc/sys/net/ipv6", F_OK))
-		return 0;
-	for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
-		(void)sysctl_put(conf_path(path, sizeof(path), "ipv6", c->gateway.tun, off[i]), 0);
-	/* 1: none */
-	return sysctl_put(conf_path(path, sizeof(path), "ipv6", c->gateway.tun, "addr_gen_mode"), 1);
 }
 
 /* The TUN's own settings need no remembering: they go with it. */
@@ -448,7 +425,7 @@ static void set_tun(struct egress *e)
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
 		int rc = sysctl_put(
-			conf_path(path, sizeof(path), keys[i].family, e->tun, keys[i].key), keys[i].value);
+			sysctl_conf(path, sizeof(path), keys[i].family, e->tun, keys[i].key), keys[i].value);
 
 		if (rc && rc != -ENOENT) /* no IPv6; no force_forwarding before 6.17 */
 			log_warning(e->log, "egress", NULL, "sysctl %s cannot be set to %ld: %s", path,
@@ -465,7 +442,7 @@ static bool tun_has6(const struct egress *e)
 	char path[128];
 	long off;
 
-	if (!e->have6 || sysctl_get(conf_path(path, sizeof(path), "ipv6", e->tun, "disable_ipv6"), &off))
+	if (!e->have6 || sysctl_get(sysctl_conf(path, sizeof(path), "ipv6", e->tun, "disable_ipv6"), &off))
 		return false;
 	if (off)
 		log_notice(
@@ -478,9 +455,10 @@ int egress_attach(struct egress *e, const struct config *c, char *err, size_t er
 	bool has6 = tun_has6(e);
 	int rc;
 
+	e->tun_has6 = has6;
 	set_tun(e);
 	rc = policy_attach(&c->egress, e->tun, has6, err, errlen);
-	if (rc)
+	if (rc < 0)
 		return rc;
 	rc = policy_addresses(e->tun, e->tun_address, c->gateway.tun_address, has6, err, errlen);
 	if (rc)
@@ -493,16 +471,84 @@ int egress_attach(struct egress *e, const struct config *c, char *err, size_t er
 	return 0;
 }
 
-int egress_reload(struct egress *e, const struct config *c, char *err, size_t errlen)
+static int change(struct egress *e, const struct config *c, char *err, size_t errlen)
 {
-	uint32_t max_flows = c->flows.max;
 	int rc = apply(e, c, err, errlen);
 
 	if (rc)
 		return rc;
-	check_size(e, &max_flows);
+	check_size(e, &e->max_flows); /* it was lowered, and that was said, at start */
 	sysctls_end(e->sysctls);
 	return e->attached ? egress_attach(e, c, err, errlen) : 0;
+}
+
+int egress_reload(
+	struct egress *e, const struct config *before, const struct config *c, char *err, size_t errlen)
+{
+	char interface[IFNAMSIZ], again[256];
+	int rc;
+
+	memcpy(interface, e->interface, sizeof(interface));
+	rc = find_interface(e, c, err, errlen);
+	if (!rc)
+		rc = change(e, c, err, errlen);
+	if (!rc)
+		return 0;
+	/* Some of it may be done, and the configuration of before stays in use. */
+	memcpy(e->interface, interface, sizeof(interface));
+	if (change(e, before, again, sizeof(again)))
+		log_warning(e->log, "egress", NULL, "putting back what was before: %s", again);
+	return rc;
+}
+
+/* ---- what others took away ----------------------------------------------------------------------------- */
+
+int egress_fd(const struct egress *e)
+{
+	return mnl_socket_get_fd(e->watch);
+}
+
+static void trouble(struct egress *e, uint64_t now_ms, const char *what, const char *err)
+{
+	log_limited(e->log, &e->troubles, now_ms, LOG_LEVEL_ERROR, "egress", NULL,
+		"%s were taken away by somebody, and cannot be put back: %s", what, err);
+}
+
+static void mend_rules(struct egress *e, const struct config *c, uint64_t now_ms)
+{
+	char err[256];
+
+	e->rules_missing = load_rules(e, c, err, sizeof(err)) != 0;
+	if (e->rules_missing)
+		trouble(e, now_ms, "nftables rules", err);
+	else
+		log_warning(e->log, "egress", NULL,
+			"rules of the nftables table inet arrd were taken away by somebody, and are put "
+			"back");
+}
+
+void egress_read(struct egress *e, const struct config *c, uint64_t now_ms)
+{
+	if (watch_read(e->watch))
+		mend_rules(e, c, now_ms);
+}
+
+void egress_mend(struct egress *e, const struct config *c, uint64_t now_ms)
+{
+	char err[256];
+	int missing, more = 0;
+
+	if (e->rules_missing)
+		mend_rules(e, c, now_ms);
+	missing = policy_up(&c->egress, e->have6, err, sizeof(err));
+	if (missing >= 0 && e->attached)
+		more = policy_attach(&c->egress, e->tun, e->tun_has6, err, sizeof(err));
+	if (missing < 0 || more < 0)
+		trouble(e, now_ms, "policy rules or routes", err);
+	else if (missing || more)
+		log_warning(e->log, "egress", NULL,
+			"policy rules or routes of table %u were taken away by somebody, and are put back",
+			c->egress.table);
 }
 
 const char *egress_interface(const struct egress *e)
@@ -515,6 +561,8 @@ void egress_detach(struct egress *e)
 	if (!e)
 		return;
 	conntrack_close(e->conntrack);
+	if (e->watch)
+		mnl_socket_close(e->watch);
 	sysctls_free(e->sysctls);
 	free(e);
 }
@@ -539,42 +587,4 @@ void egress_forget_outside(struct egress *e, const struct tuple *orig)
 void egress_flush(struct egress *e)
 {
 	conntrack_flush(e->conntrack);
-}
-
-/* ---- the end ------------------------------------------------------------------------------------------- */
-
-/* Connections first: without their entries no answer is translated back or marked, so that none is sent to
- * the machine's own network. Forwarding goes off while the rules that bound it are still there. */
-int egress_cleanup(const struct config *c, struct log *log)
-{
-	struct sysctls *s;
-	char err[160] = "";
-	int first = 0, rc;
-
-	rc = check_alone(NULL, err, sizeof(err));
-	if (rc) {
-		log_error(log, "egress", NULL, "%s", err[0] ? err : strerror(-rc));
-		return rc;
-	}
-	rc = egress_forget_all(&c->egress);
-	if (rc < 0) {
-		log_warning(log, "egress", NULL, "marked connections are not deleted: %s", strerror(-rc));
-		first = rc;
-	} else if (rc) {
-		log_info(log, "egress", NULL, "%d marked connections deleted", rc);
-	}
-	rc = sysctls_load(&s, c->gateway.state_dir, log);
-	if (!rc) {
-		sysctls_restore(s);
-		sysctls_free(s);
-	}
-	first = first ? first : rc;
-	rc = ruleset_unload();
-	if (rc)
-		log_warning(log, "egress", NULL, "table inet arrd cannot be deleted: %s", strerror(-rc));
-	first = first ? first : rc;
-	rc = policy_down();
-	if (rc)
-		log_warning(log, "egress", NULL, "rules and routes cannot be deleted: %s", strerror(-rc));
-	return first ? first : rc;
 }

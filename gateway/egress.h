@@ -30,8 +30,18 @@ int egress_quiet_tun(const struct config *c);
 /* The TUN exists and is up: routes by it, its sysctls, gateway.tun_address, install_routes of all tunnels. */
 int egress_attach(struct egress *e, const struct config *c, char *err, size_t errlen);
 
-/* After a reload: the new configuration's rules and routes, in one transaction. */
-int egress_reload(struct egress *e, const struct config *c, char *err, size_t errlen);
+/* After a reload: the new configuration's rules, in one transaction, and routes. Returns 0, or -errno with err; then
+ * the rules and routes of before, the configuration in use, are in place again. */
+int egress_reload(
+	struct egress *e, const struct config *before, const struct config *c, char *err, size_t errlen);
+
+/* Other programs may take away what is ours: `nft flush ruleset`, a network manager that removes rules and routes
+ * which it did not make. egress_fd() is readable when nftables rules were changed; egress_read() then puts ours back
+ * where they are missing. egress_mend() does the same for policy rules and routes, in 100 µs, to be called each
+ * second. What cannot be put back is logged, and tried again by egress_mend(). now_ms as for log_limited(). */
+int egress_fd(const struct egress *e);
+void egress_read(struct egress *e, const struct config *c, uint64_t now_ms);
+void egress_mend(struct egress *e, const struct config *c, uint64_t now_ms);
 
 /* The interface in use, also where the configuration says auto. */
 const char *egress_interface(const struct egress *e);

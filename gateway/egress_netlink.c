@@ -4,6 +4,7 @@
  * Everything is done by comparing with what the kernel has, so that each call may be repeated, after a crash
  * too. What is ours is known by RTNL_PROTO_ARRD.
  */
+#include "gateway/conntrack.h"
 #include "gateway/egress_private.h"
 #include "gateway/rtnl.h"
 
@@ -205,11 +206,12 @@ static int change_route(struct rtnl *nl, uint16_t type, uint16_t flags, const st
 	return rtnl_talk(nl, nlh);
 }
 
+/* Returns 1 if it was missing, 0 if it was there, or -errno. */
 static int add_route(struct rtnl *nl, const struct route *r)
 {
 	int rc = change_route(nl, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, r);
 
-	return rc == -EEXIST ? 0 : rc;
+	return rc == -EEXIST ? 0 : rc ? rc : 1;
 }
 
 static struct prefix everything(uint8_t family)
@@ -225,6 +227,15 @@ static bool rule_eq(const struct rule *a, const struct rule *b)
 {
 	return a->family == b->family && a->priority == b->priority && a->mark == b->mark &&
 	       a->mask == b->mask && a->table == b->table;
+}
+
+/* Without its rule a mark means nothing, and answers that still get it would fall to the machine's own networks: the
+ * connections that carry it go first, unless it is the mark in use. */
+static int remove_rule(struct rtnl *nl, const struct rule *r, uint32_t in_use)
+{
+	int n = r->mark && r->mark != in_use ? conntrack_forget_marked(r->mark) : 0;
+
+	return n < 0 ? n : change_rule(nl, RTM_DELRULE, 0, r);
 }
 
 /* The blackhole stands before the rule does, so that a marked packet never goes on to the next rule, which
@@ -244,61 +255,62 @@ static int policy_up_family(struct rtnl *nl, const struct conf_egress *c, uint8_
 		.table = c->table};
 	struct found f = {0};
 	bool there = false;
-	int rc = add_route(nl, &hole);
+	int missing = add_route(nl, &hole);
+	int rc = missing < 0 ? missing : find_rules(nl, family, &f);
 
-	if (!rc)
-		rc = find_rules(nl, family, &f);
 	for (size_t i = 0; i < f.nrules && !rc; i++)
 		there = there || rule_eq(&f.rules[i], &want);
 	if (!rc && !there)
 		rc = change_rule(nl, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &want);
 	for (size_t i = 0; i < f.nrules && !rc; i++)
 		if (!rule_eq(&f.rules[i], &want))
-			rc = change_rule(nl, RTM_DELRULE, 0, &f.rules[i]);
+			rc = remove_rule(nl, &f.rules[i], c->mark);
 	found_clear(&f);
-	return rc;
+	return rc ? rc : missing || !there;
 }
 
 int policy_up(const struct conf_egress *c, bool have6, char *err, size_t errlen)
 {
 	struct rtnl *nl;
-	int rc = rtnl_open(&nl);
+	int missing = 0, rc = rtnl_open(&nl);
 
 	if (rc) {
 		snprintf(err, errlen, "route netlink: %s", strerror(-rc));
 		return rc;
 	}
-	for (size_t i = 0; i < nfamilies(have6) && !rc; i++) {
+	for (size_t i = 0; i < nfamilies(have6) && rc >= 0; i++) {
 		rc = policy_up_family(nl, c, families[i]);
-		if (rc)
+		missing |= rc > 0;
+		if (rc < 0)
 			snprintf(err, errlen, "%s rule for mark 0x%x and blackhole in table %u: %s",
 				family_name(families[i]), c->mark, c->table, strerror(-rc));
 	}
 	rtnl_close(nl);
-	return rc;
+	return rc < 0 ? rc : missing;
 }
 
 int policy_attach(const struct conf_egress *c, const char *tun, bool have6, char *err, size_t errlen)
 {
 	struct rtnl *nl;
 	struct route r = {.type = RTN_UNICAST, .table = c->table, .oif = if_nametoindex(tun)};
-	int rc = r.oif ? rtnl_open(&nl) : -ENODEV;
+	int missing = 0, rc = r.oif ? rtnl_open(&nl) : -ENODEV;
 
 	if (rc) {
 		snprintf(err, errlen, "%s: %s", tun, strerror(-rc));
 		return rc;
 	}
-	for (size_t i = 0; i < nfamilies(have6) && !rc; i++) {
+	for (size_t i = 0; i < nfamilies(have6) && rc >= 0; i++) {
 		r.family = families[i];
 		r.dst = everything(r.family);
 		r.scope = r.family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
 		rc = add_route(nl, &r);
-		if (rc)
+		missing |= rc > 0;
+		if (rc < 0)
 			snprintf(err, errlen, "%s default route dev %s in table %u: %s",
 				family_name(r.family), tun, c->table, strerror(-rc));
 	}
 	rtnl_close(nl);
-	return rc;
+	return rc < 0 ? rc : missing;
 }
 
 /* ---- install_routes ------------------------------------------------------------------------------------ */
@@ -348,10 +360,10 @@ int policy_install_routes(
 		rc = drop_unwanted_routes(nl, c, families[i]);
 	if (rc)
 		snprintf(err, errlen, "installed routes: %s", strerror(-rc));
-	for (size_t i = 0; i < c->ntunnels && !rc; i++) {
+	for (size_t i = 0; i < c->ntunnels && rc >= 0; i++) {
 		const struct conf_tunnel *t = &c->tunnels[i];
 
-		for (size_t k = 0; t->install_routes && k < t->routes.n && !rc; k++) {
+		for (size_t k = 0; t->install_routes && k < t->routes.n && rc >= 0; k++) {
 			r.dst = t->routes.p[k];
 			r.family = prefix_is4(&r.dst) ? AF_INET : AF_INET6;
 			r.scope = r.family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
@@ -361,13 +373,13 @@ int policy_install_routes(
 				continue;
 			}
 			rc = add_route(nl, &r);
-			if (rc)
+			if (rc < 0)
 				snprintf(err, errlen, "tunnel %s: route %s: %s", t->name,
 					prefix_str(&r.dst, text), strerror(-rc));
 		}
 	}
 	rtnl_close(nl);
-	return rc;
+	return rc < 0 ? rc : 0;
 }
 
 /* ---- addresses ----------------------------------------------------------------------------------------- */
@@ -437,7 +449,7 @@ static int policy_down_family(struct rtnl *nl, uint8_t family)
 
 	rc = find_rules(nl, family, &f);
 	for (size_t i = 0; i < f.nrules && !rc; i++) {
-		int e = change_rule(nl, RTM_DELRULE, 0, &f.rules[i]);
+		int e = remove_rule(nl, &f.rules[i], 0);
 
 		first = first ? first : e;
 	}

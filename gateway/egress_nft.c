@@ -2,12 +2,11 @@
 /* egress_nft.c - the nftables table `inet arrd`.
  *
  * In the text TUN and OUT are the TUN device and the egress interface, BIT the configured mark bit. T is the
- * routing table of answers. The idea: a connection that
- * a branch began by the TUN carries BIT in its conntrack mark. Packets of its reply direction get BIT as
- * packet mark, whichever interface they come by, and a policy rule sends them to table T, which knows nothing
- * but the TUN. So no route to a branch's prefix is needed, and none is consulted: the machine's own network
- * may be the same one. Which branch a reply belongs to is not the kernel's business; arrd knows it from the
- * flow.
+ * routing table of answers. The idea: a connection that a branch began by the TUN carries BIT in its conntrack
+ * mark. Packets of its reply direction get BIT as packet mark, whichever interface they come by, and a policy
+ * rule sends them to table T, which knows nothing but the TUN. So no route to a branch's prefix is needed, and
+ * none is consulted: the machine's own network may be the same one. Which branch a reply belongs to is not the
+ * kernel's business; arrd knows it from the flow.
  *
  * BIT means "begun by a branch", not "seen on the TUN". Both directions matter: when the machine itself
  * reports an ICMP error, conntrack gives it the reply direction if the packet that it complains of went from
@@ -33,6 +32,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 bool ruleset_name_ok(const char *name)
 {
@@ -384,6 +386,26 @@ bool ruleset_owner(char tun[static IFNAMSIZ])
 	memcpy(tun, name, len);
 	tun[len] = 0;
 	return true;
+}
+
+/* The other arrd's TUN exists as long as it does, and runs. */
+int ruleset_alone(const char *own, char *err, size_t errlen)
+{
+	struct ifreq ifr = {0};
+	int s, r;
+
+	if (!ruleset_owner(ifr.ifr_name) || (own && strcmp(ifr.ifr_name, own) == 0))
+		return 0;
+	s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (s < 0)
+		return -errno;
+	r = ioctl(s, SIOCGIFFLAGS, &ifr);
+	close(s);
+	if (r < 0 || !(ifr.ifr_flags & IFF_RUNNING))
+		return 0;
+	snprintf(err, errlen, "an arrd with the TUN %s runs in this network namespace; there can be one",
+		ifr.ifr_name);
+	return -EBUSY;
 }
 
 int ruleset_load(struct ruleset *r, struct log *log, char *err, size_t errlen)

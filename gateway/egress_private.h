@@ -31,6 +31,9 @@ int sysctl_get(const char *path, long *value);
 /* Writes without remembering: for what goes away with its device. Returns 0 or -errno. */
 int sysctl_put(const char *path, long value);
 
+/* The path of an interface's setting, in buf (128 octets are enough); family is ipv4 or ipv6. */
+const char *sysctl_conf(char *buf, size_t len, const char *family, const char *interface, const char *key);
+
 /* The value before arrd came: the remembered one, else the present one. */
 int sysctl_was(const struct sysctls *s, const char *path, long *value);
 
@@ -73,16 +76,31 @@ bool ruleset_owner(char tun[static IFNAMSIZ]);
 /* Deletes the table if it is there. Returns 0 or -errno. */
 int ruleset_unload(void);
 
+/* Whether no other arrd uses the table, the mark and the routing table, which are one of each in a network
+ * namespace. own: our TUN, which is no other's; NULL: none is. Returns 0, or -EBUSY or another -errno with err. */
+int ruleset_alone(const char *own, char *err, size_t errlen);
+
 /* Whether a name can stand in a ruleset: an interface name may hold quotes and wildcards. */
 bool ruleset_name_ok(const char *name);
 
+/* ---- egress_watch.c: what others do to the table ------------------------------------------------------- */
+
+struct mnl_socket;
+
+/* A socket that hears of changes; to be closed by mnl_socket_close(). Returns 0 or -errno. */
+int watch_open(struct mnl_socket **out);
+
+/* Reads what is waiting, without blocking. Whether something of our table was taken away, by us or others. */
+bool watch_read(struct mnl_socket *s);
+
 /* ---- egress_netlink.c: policy rules, routes, addresses ------------------------------------------------- */
 
-/* The blackhole routes of the table and, after them, the policy rules; removes rules of other settings. IPv6
- * only if have6. Returns 0, or -errno with err. */
+/* The blackhole routes of the table and, after them, the policy rules. Removes rules of other settings, and before
+ * that the connections that carry their mark. IPv6 only if have6. Returns 1 if anything was missing, 0 if all was
+ * there, or -errno with err. */
 int policy_up(const struct conf_egress *c, bool have6, char *err, size_t errlen);
 
-/* default dev TUN in the table. */
+/* default dev TUN in the table. Returns as policy_up() does. */
 int policy_attach(const struct conf_egress *c, const char *tun, bool have6, char *err, size_t errlen);
 
 /* The routes of tunnels with install_routes by tun in the main table; removes those of ours that are no

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* egress_sysctl.c - kernel settings that are changed, and given back.
  *
- * A value is written to DIR/sysctl.saved, and only then changed. The file outlives crashes and restarts, and
- *the first value remembered is the one that counts, so that arrd's own settings of an earlier run are never
- *taken for the machine's. It opens with the boot id and the network namespace: after a reboot, or in another
+ * A value is written to DIR/sysctl.saved, and only then changed. The file outlives crashes and restarts, and the
+ * first value remembered is the one that counts, so that arrd's own settings of an earlier run are never taken
+ * for the machine's. It opens with the boot id and the network namespace: after a reboot, or in another
  * namespace, the kernel has fresh values and the file means nothing.
  *
  *	arrd sysctl 1 BOOT-ID NETNS
@@ -12,6 +12,7 @@
  * Values are given back in reverse order: where writing "all" changes the interfaces' values along, those are
  * remembered before "all", and so get theirs back after it.
  */
+#include "gateway/egress.h"
 #include "gateway/egress_private.h"
 
 #include <errno.h>
@@ -81,6 +82,12 @@ int sysctl_put(const char *path, long value)
 	return rc;
 }
 
+const char *sysctl_conf(char *buf, size_t len, const char *family, const char *interface, const char *key)
+{
+	snprintf(buf, len, "net/%s/conf/%s/%s", family, interface, key);
+	return buf;
+}
+
 /* ---- the file --------------------------------------------------------------------------------------- */
 
 /* "arrd sysctl 1 BOOT-ID NETNS": what the values hold for. */
@@ -127,13 +134,19 @@ static struct saved *append(struct sysctls *s, const char *path, long value)
 static int store(const struct sysctls *s)
 {
 	FILE *f;
-	int rc = 0;
+	int fd, rc = 0;
 
 	if (!s->n)
 		return unlink(s->file) && errno != ENOENT ? -errno : 0;
-	f = fopen(s->tmp, "we");
-	if (!f)
-		return -errno;
+	/* The directory may be a less privileged user's, whose links are not followed. */
+	fd = open(s->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	f = fd >= 0 ? fdopen(fd, "w") : NULL;
+	if (!f) {
+		rc = -errno;
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
 	fprintf(f, "%s\n", s->header);
 	for (size_t i = 0; i < s->n; i++)
 		fprintf(f, "%s %ld\n", s->v[i].path, s->v[i].value);
@@ -287,7 +300,8 @@ int sysctl_want(struct sysctls *s, const char *path, long value)
 	return rc;
 }
 
-static void give_back(struct sysctls *s, const struct saved *v)
+/* Returns whether there is nothing left to be done: a later run may have the rights that this one lacks. */
+static bool give_back(struct sysctls *s, const struct saved *v)
 {
 	int rc = sysctl_put(v->path, v->value);
 
@@ -295,6 +309,7 @@ static void give_back(struct sysctls *s, const struct saved *v)
 	if (rc && rc != -ENOENT)
 		log_warning(s->log, "egress", NULL, "sysctl %s: cannot be given back its %ld: %s", v->path,
 			v->value, strerror(-rc));
+	return rc != -EACCES && rc != -EPERM;
 }
 
 void sysctls_begin(struct sysctls *s)
@@ -308,9 +323,8 @@ void sysctls_end(struct sysctls *s)
 	size_t before = s->n;
 
 	for (size_t i = s->n; i-- > 0;) {
-		if (s->v[i].wanted)
+		if (s->v[i].wanted || !give_back(s, &s->v[i]))
 			continue;
-		give_back(s, &s->v[i]);
 		memmove(&s->v[i], &s->v[i + 1], (s->n - i - 1) * sizeof(s->v[0]));
 		s->n--;
 	}
@@ -322,4 +336,20 @@ void sysctls_restore(struct sysctls *s)
 {
 	sysctls_begin(s);
 	sysctls_end(s);
+}
+
+/* ---- the TUN ---------------------------------------------------------------------------------------- */
+
+int egress_quiet_tun(const struct config *c)
+{
+	/* forwarding: an interface's own makes it join the routers' multicast groups, no more */
+	static const char *const off[] = {"accept_ra", "router_solicitations", "forwarding"};
+	char path[128];
+
+	if (access("/proc/sys/net/ipv6", F_OK))
+		return 0;
+	for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
+		(void)sysctl_put(sysctl_conf(path, sizeof(path), "ipv6", c->gateway.tun, off[i]), 0);
+	/* 1: none */
+	return sysctl_put(sysctl_conf(path, sizeof(path), "ipv6", c->gateway.tun, "addr_gen_mode"), 1);
 }

@@ -158,8 +158,10 @@ static void on_tick(uv_timer_t *h)
 
 	fs_tick(gw->fs, gateway_now(), TICK_BUDGET);
 	egress_flush(gw->egress);
-	if (++gw->ticks % (1000 / TICK_MS) == 0)
+	if (++gw->ticks % (1000 / TICK_MS) == 0) {
 		path_count_lost(gw->path);
+		egress_mend(gw->egress, gw->conf, gateway_now());
+	}
 }
 
 static void on_hostnet(uv_poll_t *h, int status, int events)
@@ -174,22 +176,39 @@ static void on_hostnet(uv_poll_t *h, int status, int events)
 		uv_poll_start(h, UV_READABLE, on_hostnet);
 }
 
+static void on_egress(uv_poll_t *h, int status, int events)
+{
+	struct gateway *gw = h->data;
+
+	(void)events;
+	egress_read(gw->egress, gw->conf, gateway_now());
+	if (status < 0) /* events were lost, and uv_poll stops at that */
+		uv_poll_start(h, UV_READABLE, on_egress);
+}
+
 static int start_loop_handles(struct gateway *gw)
 {
 	int r;
 
 	uv_timer_init(gw->loop, &gw->tick);
-	gw->tick.data = gw;
+	gw->tick.data = gw->hostnet_poll.data = gw->egress_poll.data = gw;
 	r = uv_poll_init(gw->loop, &gw->hostnet_poll, hostnet_fd(gw->hostnet));
-	gw->hostnet_poll.data = gw;
 	if (r < 0) {
 		uv_close((uv_handle_t *)&gw->tick, NULL);
+		return r;
+	}
+	r = uv_poll_init(gw->loop, &gw->egress_poll, egress_fd(gw->egress));
+	if (r < 0) {
+		uv_close((uv_handle_t *)&gw->tick, NULL);
+		uv_close((uv_handle_t *)&gw->hostnet_poll, NULL);
 		return r;
 	}
 	gw->handles = true;
 	r = uv_timer_start(&gw->tick, on_tick, TICK_MS, TICK_MS);
 	if (r == 0)
 		r = uv_poll_start(&gw->hostnet_poll, UV_READABLE, on_hostnet);
+	if (r == 0)
+		r = uv_poll_start(&gw->egress_poll, UV_READABLE, on_egress);
 	return r;
 }
 
@@ -286,6 +305,7 @@ void gateway_stop(struct gateway *gw)
 	if (gw->handles) {
 		uv_close((uv_handle_t *)&gw->tick, NULL);
 		uv_close((uv_handle_t *)&gw->hostnet_poll, NULL);
+		uv_close((uv_handle_t *)&gw->egress_poll, NULL);
 	}
 	uv_run(gw->loop, UV_RUN_DEFAULT);
 	path_free(gw->path);
@@ -338,7 +358,7 @@ static int prepare(
 		tunnels_free(*t);
 		return refuse(gw, errors, r, "%s", err);
 	}
-	r = egress_reload(gw->egress, c, err, sizeof(err));
+	r = egress_reload(gw->egress, gw->conf, c, err, sizeof(err));
 	if (r < 0) {
 		path_abandon(*tables);
 		tunnels_free(*t);

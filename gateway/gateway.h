@@ -37,8 +37,8 @@ struct gateway {
 	bool failed; /* the loop was ended by something that cannot be mended while running */
 	uv_timer_t tick;
 	uint32_t ticks;
-	uv_poll_t hostnet_poll;
-	bool handles; /* the two are open */
+	uv_poll_t hostnet_poll, egress_poll;
+	bool handles; /* the three are open */
 	int lock_fd;  /* held on state_dir: one arrd each */
 };
 

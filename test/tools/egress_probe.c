@@ -141,10 +141,10 @@ static void reload(struct probe *p)
 {
 	char err[512] = "";
 	struct config *c = load(p->path);
-	int rc = egress_reload(p->egress, c, err, sizeof(err));
+	int rc = egress_reload(p->egress, p->conf, c, err, sizeof(err));
 
-	config_free(p->conf);
-	p->conf = c;
+	config_free(rc ? c : p->conf);
+	p->conf = rc ? p->conf : c;
 	say("reload %d %s", rc, err);
 }
 
