@@ -13,7 +13,7 @@
 
 /* What is hashed: 15 octets for IPv4, 39 for IPv6, so that neither is ever the other.
  *	source, destination (4 or 16 octets each), source port, destination port, slot of the realm, protocol
-*/
+ */
 #define WORDS4 2
 #define WORDS6 5
 

@@ -2,7 +2,7 @@
 /* siphash.c - SipHash-2-4 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012).
  *
  * The rounds are written once, for any type that can be added, shifted and xored: a word, or a vector of
- * eight. The compiler is given the vector body anew for each instruction set; which one runs is decided at
+ * four. The compiler is given the vector body anew for each instruction set; which one runs is decided at
  * start.
  */
 #include "flowstate/siphash.h"

@@ -130,8 +130,7 @@ void expire_sweep(struct flowstate *fs);
 
 /* ---- adopt.c ------------------------------------------------------------------------------------------- */
 
-/* Takes over the records of an earlier run; each is judged. Returns 0; -ENOSPC when more are in use than max.
- */
+/* Takes over the records of an earlier run; each is judged. Returns 0; -ENOSPC when more are in use than max. */
 int adopt_records(struct flowstate *fs, struct fs_open_report *rep);
 
 static inline void clock_set(struct flowstate *fs, uint64_t now_ms)
