@@ -6,8 +6,8 @@
  *
  *   1. another source port, from a random one upwards (RFC 6056 3.3.1); for ICMP echo another id;
  *   2. another source address from the overlap pool, with the own port if that is free there, else with
- * others. The search begins at an address that depends on realm and source alone, so that a host keeps its
- * address over its flows (RFC 4787 REQ-2, "paired") as long as it is free.
+ *      others. The search begins at an address that depends on realm and source alone, so that a host keeps
+ *      its address over its flows (RFC 4787 REQ-2, "paired") as long as it is free.
  *
  * Every search is bounded, so there may be no tuple found though there is one.
  *
@@ -96,21 +96,27 @@ struct search {
 	struct place *reply;
 };
 
+/* May the new flow have the place that the reply is aimed at? */
+static bool aimed_free(struct search *s)
+{
+	/* Within one realm (a packet from a site to itself) the two halves must differ, too. */
+	if (s->orig->realm == s->reply->realm && memcmp(&s->orig->t, &s->reply->t, sizeof(s->reply->t)) == 0)
+		return false;
+	return translate_free(s->fs, s->reply, s->orig->realm);
+}
+
 /* Aims the reply's place at the candidate, which is ours if it is free. */
 static bool candidate_free(struct search *s, const struct tuple *t)
 {
 	if (!in_our_shard(s->fs, t))
 		return false;
 	lookup_aim(s->fs, s->reply, s->reply->realm, t);
-	return translate_free(s->fs, s->reply, s->orig->realm);
+	return aimed_free(s);
 }
 
 static bool natural_free(struct search *s)
 {
-	/* Within one realm (a packet from a site to itself) the two halves must differ, too. */
-	if (s->orig->realm == s->reply->realm && memcmp(&s->orig->t, &s->reply->t, sizeof(s->reply->t)) == 0)
-		return false;
-	return in_our_shard(s->fs, &s->reply->t) && translate_free(s->fs, s->reply, s->orig->realm);
+	return in_our_shard(s->fs, &s->reply->t) && aimed_free(s);
 }
 
 /* ---- ports and addresses ------------------------------------------------------------------------------- */
@@ -126,8 +132,9 @@ static bool port_range(const struct tuple *orig, uint32_t *low, uint32_t *count)
 		return true;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		*low = 0;
-		*count = 65536;
+		/* Not 0: with it a request's tuple is that of a reply (addr.h). */
+		*low = 1;
+		*count = 65535;
 		return orig->dport == 0; /* the id of a request; that of a reply is its receiver's */
 	default:
 		return false;
