@@ -74,6 +74,8 @@ static const char *header_fault(const struct arena_header *h, const struct fs_co
 		return "header is damaged";
 	if (memcmp(h->boot_id, cfg->boot_id, sizeof(h->boot_id)) != 0)
 		return "of another boot";
+	if (h->ready != 1)
+		return "of a start that was not finished";
 	if (h->names_high > FS_SLOTS || h->high > INT32_MAX)
 		return "header is damaged";
 	if (octets < octets_for(h->high))

@@ -5,8 +5,8 @@
  *
  * What must outlive the process lies in a file (record.h): the records of the flows, and the names of sites,
  * tunnels and egresses that they refer to. Everything else is derived from it at start, in private memory:
- *the index, the wheel, the list of free records, the counts. So nothing that a crash could leave half done
- *has to be trusted, and the index can have a new key at each start.
+ * the index, the wheel, the list of free records, the counts. So nothing that a crash could leave half done
+ * has to be trusted, and the index can have a new key at each start.
  *
  *	arena.c      the file as a whole                  lookup.c     tuple → half of a flow, in batches
  *	record.c     one record, from free to free        translate.c  which reply tuple a new flow gets
@@ -64,8 +64,7 @@ uint32_t fs_state_default_s(enum fs_state s)
 	return s < FS_STATE_COUNT ? states[s].seconds : 0;
 }
 
-/* ---- opening and closing --------------------------------------------------------------------------------
- */
+/* ---- opening and closing ------------------------------------------------------------------------------ */
 
 static void set_limits(struct flowstate *fs, const struct fs_config *cfg)
 {
@@ -166,8 +165,7 @@ void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg)
 	expire_sweep(fs);
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------
- */
+/* ---- names -------------------------------------------------------------------------------------------- */
 
 fs_id fs_bind(struct flowstate *fs, enum fs_kind kind, const char *name, fs_id site, uint64_t identity)
 {
@@ -189,6 +187,7 @@ void fs_unbind_rest(struct flowstate *fs)
 {
 	if (names_unbind_rest(&fs->names))
 		expire_sweep(fs);
+	__atomic_store_n(&fs->arena.header->ready, 1, __ATOMIC_RELEASE);
 }
 
 const char *fs_name(const struct flowstate *fs, fs_id id)
@@ -219,8 +218,7 @@ uint32_t fs_attach_flows(const struct flowstate *fs, fs_id tunnel_or_egress)
 	return is_bound(fs, tunnel_or_egress) && s->kind != FS_SITE ? s->flows : 0;
 }
 
-/* ---- beginning of a flow
- * ------------------------------------------------------------------------------------ */
+/* ---- beginning of a flow ------------------------------------------------------------------------------ */
 
 static bool site_is_full(const struct flowstate *fs, const struct flow_head *h)
 {
@@ -295,8 +293,7 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 	return DROP_NONE;
 }
 
-/* ---- packets of a flow
- * ---------------------------------------------------------------------------------------- */
+/* ---- packets of a flow -------------------------------------------------------------------------------- */
 
 enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packet *pk, uint64_t now_ms)
 {
@@ -306,6 +303,7 @@ enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packe
 	struct flow_body *b = body_of(fs, hit.flow);
 	enum fs_dir dir = hit.dir;
 	enum fs_state next;
+	struct tuple t;
 
 	if (!is_live(h))
 		return DROP_NO_FLOW;
@@ -314,6 +312,10 @@ enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packe
 	bool moves = FS_SLOT(pk->via) != h->via[dir];
 	if (moves && !names_attached(&fs->names, pk->key.realm, pk->via))
 		return DROP_OTHER_SITE;
+	/* The record may be another flow's by now, even another site's. */
+	record_tuple(h, dir, &t);
+	if (memcmp(&t, &pk->key.t, sizeof(t)) != 0)
+		return DROP_NO_FLOW;
 	enum drop drop = track_packet(h, b, dir, pk, &next);
 	if (drop)
 		return drop;
@@ -365,8 +367,7 @@ void fs_clamp_mss(struct flowstate *fs, uint32_t flow, enum fs_dir dir, uint16_t
 		*bound = mss;
 }
 
-/* ---- looking
- * -------------------------------------------------------------------------------------------------- */
+/* ---- looking ------------------------------------------------------------------------------------------ */
 
 static void describe(const struct flowstate *fs, uint32_t i, struct fs_info *info)
 {

@@ -80,6 +80,8 @@ struct fs_config {
 	uint8_t shard_key[16];      /* equal for all shards */
 };
 
+/* After NEW and REFUSED the owner must forget what earlier flows left behind in the kernel, before fs_unbind_rest: an
+ * arena that did not come so far is refused by the next start, which thus sees to it again. */
 enum fs_open_kind { FS_OPEN_NEW, FS_OPEN_ADOPTED, FS_OPEN_REFUSED };
 struct fs_open_report {
 	enum fs_open_kind kind; /* REFUSED: the file was not usable, a new one took its place */
@@ -110,7 +112,8 @@ fs_id fs_bind(struct flowstate *fs, enum fs_kind kind, const char *name, fs_id s
  * the records are worked off by fs_tick. */
 void fs_unbind(struct flowstate *fs, fs_id id);
 
-/* Call after the first round of fs_bind: every adopted name that was not bound is unbound. */
+/* Call after the first round of fs_bind, before the first packet: every adopted name that was not bound is unbound.
+ * From here on the arena is one that the next start may adopt. */
 void fs_unbind_rest(struct flowstate *fs);
 
 const char *fs_name(const struct flowstate *fs, fs_id id); /* "" if it is not known */
@@ -170,7 +173,8 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 
 /* Accounts a packet to the flow that was found for it: time, counters, state, and the move of the attachment
  * when it came by another tunnel of its realm. Returns DROP_NONE; DROP_OTHER_SITE when pk->key.realm is not the
- * half's realm or pk->via no way into it; DROP_NO_FLOW when the flow has ended since it was found. */
+ * half's realm or pk->via no way into it; DROP_NO_FLOW when the flow has ended since it was found, also when its
+ * record is another flow's by now; DROP_TCP_UNPROVEN (track.c). */
 enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packet *pk, uint64_t now_ms);
 
 /* Fetches the record into the cache. */

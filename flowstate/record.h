@@ -18,7 +18,7 @@
 #include <stdatomic.h>
 
 #define ARENA_MAGIC  "arrdflow"
-#define ARENA_LAYOUT 1
+#define ARENA_LAYOUT 2
 
 struct arena_header {
 	char magic[8];
@@ -31,6 +31,9 @@ struct arena_header {
 	/* Grow only, before what lies below them is used. */
 	uint32_t high;       /* records below were used at some time; above: never touched, no memory */
 	uint32_t names_high; /* the same of names */
+	/* 1 when a run was ready to take packets (fs_unbind_rest). Until then nobody has seen to what the flows
+	 * of an arena before this one have left behind in the kernel. */
+	uint32_t ready;
 };
 
 struct name_entry {
@@ -46,11 +49,12 @@ struct name_entry {
 _Static_assert(sizeof(struct name_entry) == 88, "a change of layout");
 
 /* What a look-up reads: one cache line. Half d (enum fs_dir) has its addresses at addr[d], addr[d + 1], its
- *ports at port[d], port[d + 1], so that both halves are compared by the same code:
+ * ports at port[d], port[d + 1], so that both halves are compared by the same code:
  *
- *	addr   initiator | responder | initiator as the other side sees it
- *	         original: src, dst
- *	                    reply:     src, dst
+ *	           addr[0]      addr[1]        addr[2]
+ *	           initiator    responder      initiator as the other side sees it
+ *	original   source       destination
+ *	reply                   source         destination
  */
 struct flow_head {
 	struct addr addr[3];

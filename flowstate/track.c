@@ -3,18 +3,22 @@
  *
  * TCP, as much as flags alone can tell (RFC 9293 3.3.2, RFC 7857 2.1 and 2.2, RFC 5382 REQ-5):
  *
- *	opening      until both sides have sent an ACK: the three-way handshake, a simultaneous open, or a
- *flow that was picked up in mid-stream established half-closed  one side has sent FIN closing      both have
- *	reset        a RST was seen. Anybody can forge one, so it only shortens the timeout: segments without
- *RST from both sides show that the connection lives, and bring it back
+ *	opening      until both sides have sent an ACK: the three-way handshake, a simultaneous open, or a flow
+ *	             that was picked up in mid-stream
+ *	established  from then on
+ *	half-closed  one side has sent FIN
+ *	closing      both have
+ *	reset        a RST was seen. Anybody can forge one, so it only shortens the timeout: segments without RST
+ *	             from both sides show that the connection lives, and bring it back
  *
- * A SYN in closing or reset begins anew on the same tuple (RFC 9293 3.6.1). A SYN elsewhere changes nothing:
- *the other side will challenge it (RFC 5961 4).
+ * A SYN in closing or reset begins anew on the same tuple (RFC 9293 3.6.1). A SYN elsewhere changes nothing: the
+ * other side will challenge it (RFC 5961 4).
  *
  * A flow that was picked up in mid-stream is on trial. Nobody knows whose connection its tuple is in the eyes of the
  * server: after the flow table was lost, a site's segments may look like those of another site's connection, which was
  * translated until then. So the other side must prove first that it speaks to this site: by acknowledging what the site
- * sent. Sequence spaces are random; a stranger's acknowledgment lies in the window of a trial once in four thousand.
+ * sent. Sequence spaces are random; a stranger's acknowledgment lies in the window of a trial once in four thousand, or
+ * at worst (the site has sent much that was not answered) once in a thousand.
  *
  * But for that, sequence numbers are not looked at by this version. When they are, it is here: a segment outside the
  * window is dropped before any of its flags count, with the windows of flow_body.
@@ -114,8 +118,10 @@ static enum fs_state tcp_next(enum fs_state state, uint8_t *bits, enum fs_dir di
 }
 
 /* How far behind its first segment an acknowledgment of the site's data may lie (octets in flight when the flow was
- * picked up), and how far from what the site acknowledged a reset may. */
+ * picked up); how much of what the site sent is kept in mind; and how far from what the site acknowledged a reset may
+ * lie. */
 #define TRIAL_BEHIND (1u << 20)
+#define TRIAL_MOST   (1u << 22)
 #define TRIAL_RESET  (1u << 16)
 
 void track_begin(struct flow_body *b, const struct fs_packet *pk)
@@ -125,6 +131,21 @@ void track_begin(struct flow_body *b, const struct fs_packet *pk)
 	b->track |= ON_TRIAL;
 	b->window[FS_ORIG].end = pk->seq;
 	b->window[FS_ORIG].maxend = pk->seq - TRIAL_BEHIND; /* the lowest that may be acknowledged */
+}
+
+/* The site has sent seq to end. What may be acknowledged (maxend to end) grows by it; but whatever a site sends, it
+ * never grows to be so much that a stranger's acknowledgment is in it: then the older part is given up. */
+static void trial_sent(struct tcp_window *site, uint32_t seq, uint32_t end)
+{
+	if ((int32_t)(end - site->end) > 0) {
+		site->end = end;
+		if (end - site->maxend > TRIAL_MOST)
+			site->maxend = end - TRIAL_MOST;
+	} else if ((int32_t)(seq - site->maxend) < 0) { /* what was lost while nobody was here, once more */
+		site->maxend = seq;
+		if (site->end - seq > TRIAL_MOST)
+			site->end = seq + TRIAL_MOST;
+	}
 }
 
 /* A packet of a flow on trial. Returns whether it may pass; ends the trial when it is proof. */
@@ -137,8 +158,8 @@ static bool trial(struct flow_body *b, enum fs_dir dir, const struct fs_packet *
 		if (pk->tcp_flags & SYN) { /* begins anew: just this is to be acknowledged */
 			site->maxend = pk->seq + 1;
 			site->end = pk->seq + 1;
-		} else if ((int32_t)(end - site->end) > 0) {
-			site->end = end;
+		} else {
+			trial_sent(site, pk->seq, end);
 		}
 		if (pk->tcp_flags & ACK)
 			other->end = pk->ack;

@@ -328,9 +328,10 @@ static void measure_lookups(struct bench *b, struct result *r)
 static void stamp(struct bench *b, uint32_t i, enum fs_dir dir, uint64_t now_ms)
 {
 	struct fs_packet pk = {.packets = 1, .octets = 100};
-	unsigned site = flow_tuple(i, &pk.key.t);
-	pk.key.realm = dir == FS_REPLY ? b->egress : b->site[site];
-	pk.via = dir == FS_REPLY ? b->egress : b->tunnel[site];
+	struct fs_half half;
+	fs_half(b->fs, i, dir, &half);
+	pk.key = (struct fs_key){.t = half.t, .realm = half.realm};
+	pk.via = half.via;
 	if (fs_pass(b->fs, (struct fs_hit){.flow = i, .dir = dir}, &pk, now_ms) != DROP_NONE)
 		die("a packet did not pass");
 }

@@ -152,6 +152,7 @@ static void test_max_changes(void **state)
 		assert_int_equal(w.rep.why[0] != 0, rows[r].kind == FS_OPEN_REFUSED);
 		check(&w);
 		bind_all(&w);
+		fs_unbind_rest(w.fs);
 		for (uint16_t p = 2; p <= 300 && flows; p += 2)
 			assert_int_not_equal(
 				find(&w, w.site_a, tup(IPPROTO_UDP, "10.0.1.5", p, WEB, 53)).flow, FS_NONE);
@@ -286,6 +287,7 @@ static void test_refused(void **state)
 		assert_int_equal(w.rep.flows, 0);
 		/* A new one is in its place, and works. */
 		bind_all(&w);
+		fs_unbind_rest(w.fs);
 		fill(&w);
 		reopen(&w);
 		assert_int_equal(w.rep.kind, FS_OPEN_ADOPTED);

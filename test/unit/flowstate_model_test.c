@@ -481,6 +481,8 @@ static void run(unsigned nshards, const char *path, unsigned operations)
 		for (unsigned s = 0; s < nshards; s++)
 			bind_realm(m, r, s);
 	}
+	for (unsigned s = 0; s < nshards; s++)
+		fs_unbind_rest(m->shard[s].fs);
 	for (unsigned i = 0; i < operations; i++) {
 		unsigned what = rnd(m, 1000);
 		if (what < 400)
