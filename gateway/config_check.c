@@ -4,6 +4,7 @@
  * Works on the items sorted by section and name. Comparisons of all with all are done by sorting, so that ten
  * thousand tunnels load in a moment. A value that was refused is left at "none" and not complained of again.
  */
+#include "flowstate/flowstate.h"
 #include "gateway/config_private.h"
 #include "gre/gre.h"
 
@@ -11,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATH_MTU 1500 /* of the way to a branch, which "mtu = auto" assumes */
+#define PATH_MTU  1500           /* of the way to a branch, which "mtu = auto" assumes */
+#define NAMES_MAX (FS_SLOTS - 2) /* of tunnels and sites: a slot of the flow table each; one is the egress' */
 
 static struct conf_tunnel *tunnel_of(const struct item *it)
 {
@@ -159,7 +161,15 @@ static int site_to_tunnel(const void *name, const void *tunnel)
 
 static void check_sites(struct loader *l, struct item **tunnels, size_t n)
 {
+	size_t sites = n > 0;
+
 	qsort((void *)tunnels, n, sizeof(struct item *), by_site);
+	for (size_t i = 1; i < n; i++)
+		sites += by_site(&tunnels[i - 1], &tunnels[i]) != 0;
+	if (n + sites > NAMES_MAX)
+		config_error(l, tunnels[n - 1], NULL,
+			"with it there are %zu tunnels of %zu sites; expected at most %d of both together", n,
+			sites, NAMES_MAX);
 	for (size_t i = 0; i < l->nitems; i++) {
 		const struct item *it = l->items[i];
 
@@ -169,8 +179,7 @@ static void check_sites(struct loader *l, struct item **tunnels, size_t n)
 	}
 }
 
-/* ---- endpoints
- * ---------------------------------------------------------------------------------------------- */
+/* ---- endpoints ----------------------------------------------------------------------------------- */
 
 static int by_endpoint(const struct conf_tunnel *x, const struct conf_tunnel *y)
 {
@@ -218,8 +227,7 @@ static void check_endpoints(struct loader *l, struct item **tunnels, size_t n)
 	}
 }
 
-/* ---- routes
- * ------------------------------------------------------------------------------------------------- */
+/* ---- routes -------------------------------------------------------------------------------------- */
 
 struct named_route {
 	struct prefix p;
@@ -285,8 +293,7 @@ static void check_routes(struct loader *l, struct item *const *tunnels, size_t n
 	free(r);
 }
 
-/* ---- all
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- all ----------------------------------------------------------------------------------------- */
 
 void config_check(struct loader *l)
 {

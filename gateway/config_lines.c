@@ -4,12 +4,12 @@
  * inih splits lines into keys and values and strips comments. The rest of its ways would hurt, in the form in
  * which distributions compile it, so that each line passes next_line() before inih sees it:
  *   - its lines are 200 octets, and the rest of a longer one is taken for a line of its own. It is given room
- * for LINE_OCTETS, and longer lines are refused here;
+ *     for LINE_OCTETS, and longer lines are refused here;
  *   - an indented line continues the value of the one before. Here leading blanks mean nothing;
  *   - names of sections are cut at 49 octets, and a section without keys is never reported. So sections are
- * read here, and inih is given an empty line instead;
+ *     read here, and inih is given an empty line instead;
  *   - `key: value` is another form of `key = value`, and an IPv6 address that lacks its `=` looks like it.
- * Refused;
+ *     Refused;
  *   - it tells the line of the first error only. Lines without `=` are reported here, with all others.
  * What it does alone: `;` or `#` at the beginning of a line begins a comment, and so does `;` behind a blank.
  */

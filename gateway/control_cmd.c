@@ -110,7 +110,7 @@ static void run_status(struct control_request *r, const json_t *args, struct jso
 	for (uint32_t i = 0; (t = tunnels_at(gw->tunnels, i)); i++) {
 		uint64_t bit = UINT64_C(1) << (FS_SLOT(t->site) % 64), *word = &seen[FS_SLOT(t->site) / 64];
 
-		sites += !(*word & bit);
+		sites += t->site != FS_ID_NONE && !(*word & bit);
 		*word |= bit;
 		if (tunnel_state(t, now) == TUNNEL_UP)
 			up++;

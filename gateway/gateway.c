@@ -403,7 +403,10 @@ int gateway_reload(struct gateway *gw, char **errors)
 	fs_reconfigure(gw->fs, &f);
 	r = tunnels_commit(t, gw->tunnels, gw->fs);
 	if (r < 0) /* no slots left for names: such tunnels have no id, and no packet finds a way to them */
-		log_error(gw->log, "tunnels", NULL, "some have no slot in the flow table: %s", strerror(-r));
+		log_error(gw->log, "tunnels", NULL,
+			"some stay down: their names find no room in the flow table beside those of tunnels "
+			"and sites "
+			"that went away, while these have flows; reload again when those have ended");
 	tunnels_free(gw->tunnels);
 	gw->tunnels = t;
 	path_commit(gw->path, tables);

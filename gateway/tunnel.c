@@ -222,7 +222,7 @@ struct tunnel *tunnels_of_site(const struct tunnels *t, fs_id site, uint64_t now
 
 enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms)
 {
-	return now_ms < t->down_until_ms ? TUNNEL_DOWN : TUNNEL_UP;
+	return t->id == FS_ID_NONE || now_ms < t->down_until_ms ? TUNNEL_DOWN : TUNNEL_UP;
 }
 
 uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms)

@@ -9,12 +9,21 @@
 
 static const struct prefix never_hosts[] = {
 	{{.w = {0, 0, 0, 0}}, 128},                                  /* :: */
+	{{.b = {[15] = 1}}, 128},                                    /* ::1 */
 	{{.b = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0}}, 104}, /* 0.0.0.0/8 */
+	{{.b = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127}}, 104},
 	{{.b = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 224}},
 		99},               /* 224.0.0.0/3: multicast, reserved, broadcast */
 	{{.b = {0xff}}, 8},        /* ff00::/8 */
 	{{.b = {0xfe, 0x80}}, 10}, /* fe80::/10 */
 };
+
+/* Inside, branches may neither send from nor to it (address.c); outside it is as good as any. */
+static const struct prefix link_local4 = {
+	{.b = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 169, 254}}, 96 + 16};
+
+static const char not_host[] = VALUE_SHOWN
+	" cannot be a host's address; expected a unicast address, neither loopback nor link-local";
 
 bool value_is_host(const struct addr *a)
 {
@@ -34,10 +43,7 @@ static int parse_addr(void *field, const char *s, const struct value_type *t, co
 	if (addr_parse(s, &a) < 0)
 		return value_bad(c, VALUE_SHOWN " is not an address; expected an IPv4 or IPv6 address", s);
 	if (!value_is_host(&a))
-		return value_bad(c,
-			VALUE_SHOWN
-			" cannot be a host's address; expected a unicast address that is not link-local",
-			s);
+		return value_bad(c, not_host, s);
 	*(struct addr *)field = a;
 	return 0;
 }
@@ -89,11 +95,8 @@ static int parse_ifaddr(void *field, const char *s, const struct value_type *t, 
 	(void)r;
 	if (err)
 		return bad_prefix(err, s, &new.net, c);
-	if (!value_is_host(&new.a))
-		return value_bad(c,
-			VALUE_SHOWN
-			" cannot be a host's address; expected a unicast address that is not link-local",
-			s);
+	if (!value_is_host(&new.a) || prefix_has(&link_local4, &new.a))
+		return value_bad(c, not_host, s);
 	if (is_network_address(&new.a, &new.net))
 		return value_bad(c,
 			VALUE_SHOWN " is the address of the network itself, or its broadcast address; "

@@ -112,7 +112,7 @@ static void lines(void **state)
 #define LENGTH                                                                                               \
 	" has a prefix length that its family does not know; expected 0 to 32 for IPv4, 0 to 128 for IPv6"
 #define POOL " is too large or too small; expected a length of 8 to 30 for IPv4, 16 to 120 for IPv6"
-#define HOST " cannot be a host's address; expected a unicast address that is not link-local"
+#define HOST " cannot be a host's address; expected a unicast address, neither loopback nor link-local"
 #define TYPE ": tunnels of this type are not in this version; expected gre"
 
 /* One option with a bad value. The whole error is: its place, "value", and what. */
@@ -196,6 +196,9 @@ static const struct {
 	{"tunnel", "interface_address", "fd00::4/126", NETWORK},
 	{"tunnel", "interface_address", "fd00::/64", NETWORK},
 	{"tunnel", "interface_address", "224.0.0.1/24", HOST},
+	{"tunnel", "interface_address", "127.0.0.1/8", HOST},
+	{"tunnel", "interface_address", "169.254.10.1/30", HOST},
+	{"tunnel", "interface_address", "fe80::1/64", HOST},
 	{"tunnel", "interface_address", "10.0.0.1/31, fd00::1/64, 10.0.0.3/31",
 		" is the second of its family; expected a list of at most one IPv4 and one IPv6 ADDRESS/LEN",
 		"10.0.0.3/31"},
@@ -211,6 +214,8 @@ static const struct {
 	{"tunnel", "remote", "255.255.255.255", HOST},
 	{"tunnel", "remote", "::", HOST},
 	{"tunnel", "remote", "fe80::1", HOST},
+	{"tunnel", "remote", "127.0.0.1", HOST},
+	{"tunnel", "remote", "::1", HOST},
 	{"tunnel", "remote", "ff02::1", HOST},
 	{"tunnel", "remote", "2001:db8::1",
 		" and the local address are of different families; expected an IPv4 address"},

@@ -370,6 +370,34 @@ static void many_tunnels(void **state)
 	remove_files();
 }
 
+/* The flow table has 65,536 slots for names: nobody gets the first, and the egress has one. */
+static void too_many_names(void **state)
+{
+	struct config *c;
+	char *errors, *text;
+	size_t len;
+
+	(void)state;
+	for (int n = 32767; n <= 32768; n++) { /* each a site of its own */
+		FILE *f = open_memstream(&text, &len);
+
+		for (int i = 0; i < n; i++)
+			fprintf(f, "[tunnel t%d]\ntype = gre\nlocal = 198.51.100.1\nremote = 203.0.%d.%d\n",
+				i, i / 256, i % 256);
+		assert_int_equal(fclose(f), 0);
+		if (n == 32767) {
+			assert_int_equal(config_parse_text("x.conf", text, len, &c, &errors), 0);
+			config_free(c);
+		} else {
+			assert_int_equal(config_parse_text("x.conf", text, len, &c, &errors), -EINVAL);
+			assert_non_null(strstr(
+				errors, "there are 32768 tunnels of 32768 sites; expected at most 65534"));
+			free(errors);
+		}
+		free(text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,6 +408,7 @@ int main(void)
 		cmocka_unit_test(files),
 		cmocka_unit_test(path_without_directory),
 		cmocka_unit_test(many_tunnels),
+		cmocka_unit_test(too_many_names),
 	};
 	int failed;
 

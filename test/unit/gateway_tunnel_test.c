@@ -209,7 +209,9 @@ static void reload_without_slots(void **state)
 		assert_int_equal(t->index, i);
 		assert_int_equal(t->id, FS_ID_NONE);
 		assert_int_equal(t->site, FS_ID_NONE);
+		assert_int_equal(tunnel_state(t, 1000), TUNNEL_DOWN);
 	}
+	assert_int_equal(tunnel_state(a, 1000), TUNNEL_UP);
 	assert_null(tunnels_by_id(n->t, FS_ID_NONE));
 	assert_null(fs_check(fs));
 	tunnels_free(n->t);
