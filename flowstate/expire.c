@@ -97,6 +97,9 @@ static bool examine(struct flowstate *fs, uint32_t i)
 		expire_end(fs, i, false);
 		return true;
 	}
+	/* Of an earlier run, which may have been killed between the end of the flow and what the owner had to do. */
+	if (body_of(fs, i)->seen <= fs->adopted && fs->early_end)
+		fs->early_end(fs->early_end_arg, i);
 	record_free(fs, i);
 	return false;
 }

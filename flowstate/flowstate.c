@@ -139,6 +139,8 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 	}
 	if (err)
 		goto no_index;
+	if (rep->kind == FS_OPEN_ADOPTED)
+		fs->adopted = fs->now;
 	*out = fs;
 	return 0;
 

@@ -201,7 +201,8 @@ void fs_clamp_mss(struct flowstate *fs, uint32_t flow, enum fs_dir dir, uint16_t
 unsigned fs_tick(struct flowstate *fs, uint64_t now_ms, unsigned budget);
 
 /* Called for each flow that ends early (flush, unbind, evict), before its record changes: the owner deletes the
- * kernel's conntrack entry there. Not for plain expiry. */
+ * kernel's conntrack entry there. Not for plain expiry. Also for each adopted record, before its tuple is open to other
+ * sites again: nobody knows whether that was done in the earlier run. */
 typedef void fs_end_cb(void *arg, uint32_t flow);
 void fs_on_early_end(struct flowstate *fs, fs_end_cb *cb, void *arg);
 

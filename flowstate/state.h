@@ -18,7 +18,8 @@ struct flowstate {
 	struct index index;
 	struct sip_key index_key;
 	sip_many_fn *sip_many;
-	uint32_t now; /* the latest that anyone told us */
+	uint32_t now;     /* the latest that anyone told us */
+	uint32_t adopted; /* when records of an earlier run were taken over, 0: there were none */
 	uint32_t timeout[FS_STATE_COUNT];
 	bool tcp_loose;
 	uint32_t max_per_site;

@@ -194,6 +194,49 @@ static void test_unfinished_start(void **state)
 	unlink(path);
 }
 
+static void count_end(void *arg, uint32_t flow)
+{
+	(void)flow;
+	++*(unsigned *)arg;
+}
+
+/* Killed between the end of a flow and what its owner had to do about it: the owner is told again, in the next run,
+ * before another site may have the tuple. */
+static void test_end_is_told_again(void **state)
+{
+	(void)state;
+	struct world w;
+	unsigned told = 0;
+	struct tuple t = tup(IPPROTO_UDP, "10.0.1.5", 1, WEB, 53),
+		     u = tup(IPPROTO_UDP, "10.0.1.5", 2, WEB, 53);
+	snprintf(path, sizeof(path), "/dev/shm/arrd-flowstate-corner.%d", (int)getpid());
+	world_new(&w, path, 100);
+	fs_end(w.fs, begin(&w, w.site_a, w.a1, t, NULL), w.now);
+	fs_close(w.fs);
+	w.now += 1000;
+	world_open(&w);
+	assert_int_equal(w.rep.kind, FS_OPEN_ADOPTED);
+	fs_on_early_end(w.fs, count_end, &told);
+	bind_all(&w);
+	fs_unbind_rest(w.fs);
+	w.now += 1000;
+	begin(&w, w.site_a, w.a1, u, NULL); /* will expire: that is nothing to tell */
+	while (!told) {
+		struct fs_key k = {.t = t, .realm = w.site_b};
+		struct fs_packet pk = {.key = k, .via = w.b1, .octets = 1, .packets = 1};
+		struct fs_hit hit;
+		assert_int_equal(fs_begin(w.fs, &pk, w.egress, w.egress, false, 0, w.now, &hit), DROP_NONE);
+		assert_true(fs_translated(w.fs, hit.flow));
+		sleep_s(&w, 1);
+		assert_true(w.now < 1300000);
+	}
+	assert_int_equal(told, 1);
+	sleep_s(&w, 1000);
+	assert_int_equal(told, 1);
+	world_close(&w);
+	unlink(path);
+}
+
 /* A flow on trial: whatever the site sends, a stranger's acknowledgment is none of the site's. */
 static void test_trial_is_narrow(void **state)
 {
@@ -246,6 +289,7 @@ int main(void)
 		cmocka_unit_test(test_no_time),
 		cmocka_unit_test(test_end_of_time),
 		cmocka_unit_test(test_unfinished_start),
+		cmocka_unit_test(test_end_is_told_again),
 		cmocka_unit_test(test_trial_is_narrow),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
