@@ -248,17 +248,6 @@ static void check_size(struct egress *e, uint32_t *max_flows)
 
 /* ---- what can only be said ----------------------------------------------------------------------------- */
 
-/* Effective rp_filter of an interface, now. */
-static long rp_filter_of(const char *interface)
-{
-	char path[128];
-	long all = 0, own = 0;
-
-	(void)sysctl_get("net/ipv4/conf/all/rp_filter", &all);
-	(void)sysctl_get(sysctl_conf(path, sizeof(path), "ipv4", interface, "rp_filter"), &own);
-	return all > own ? all : own;
-}
-
 static bool is_underlay(const struct config *c, const struct sockaddr *sa)
 {
 	struct addr a;
@@ -280,7 +269,7 @@ static void check_underlay(struct egress *e, const struct config *c)
 	if (getifaddrs(&list))
 		return;
 	for (const struct ifaddrs *i = list; i; i = i->ifa_next) {
-		if (!is_underlay(c, i->ifa_addr) || rp_filter_of(i->ifa_name) != 1)
+		if (!is_underlay(c, i->ifa_addr) || sysctl_rp_filter(i->ifa_name) != 1)
 			continue;
 		struct addr a =
 			addr_from4(((const struct sockaddr_in *)(const void *)i->ifa_addr)->sin_addr.s_addr);
@@ -338,9 +327,26 @@ static int load_rules(struct egress *e, const struct config *c, char *err, size_
 	return rc;
 }
 
+/* Connections keep the translation, or none, that they began with. Where the rules now say otherwise they would be
+ * dropped for as long as the branch sends, or their answers be taken for the machine's own. */
+static void forget_untrue(struct egress *e, const struct config *c)
+{
+	int n = conntrack_forget_marked(c->egress.mark);
+
+	if (n < 0)
+		log_warning(e->log, "egress", NULL,
+			"interface or nat changed, and connections of before cannot be deleted: %s",
+			strerror(-n));
+	else
+		log_notice(e->log, "egress", NULL,
+			"interface or nat changed: %d connections of before deleted", n);
+}
+
 /* Everything but what needs the TUN, for the interface that was found. */
 static int apply(struct egress *e, const struct config *c, char *err, size_t errlen)
 {
+	char interface[IFNAMSIZ];
+	bool nat, before = ruleset_egress(interface, &nat);
 	int rc;
 
 	e->have6 = access("/proc/sys/net/ipv6", F_OK) == 0;
@@ -352,6 +358,8 @@ static int apply(struct egress *e, const struct config *c, char *err, size_t err
 	rc = load_rules(e, c, err, errlen);
 	if (rc)
 		return rc;
+	if (before && (nat != (c->egress.nat == NAT_MASQUERADE) || strcmp(interface, e->interface) != 0))
+		forget_untrue(e, c);
 	sysctls_begin(e->sysctls);
 	want_conntrack(e);
 	want_timeouts(e, c);
@@ -431,7 +439,7 @@ static void set_tun(struct egress *e)
 			log_warning(e->log, "egress", NULL, "sysctl %s cannot be set to %ld: %s", path,
 				keys[i].value, strerror(-rc));
 	}
-	if (rp_filter_of(e->tun) != 0)
+	if (sysctl_rp_filter(e->tun) != 0)
 		log_warning(e->log, "egress", NULL,
 			"%s: rp_filter is not off; the kernel drops what branches send, as martian", e->tun);
 }
@@ -568,11 +576,6 @@ void egress_detach(struct egress *e)
 }
 
 /* ---- connections --------------------------------------------------------------------------------------- */
-
-int egress_forget_all(const struct conf_egress *c)
-{
-	return conntrack_forget_marked(c->mark);
-}
 
 void egress_forget(struct egress *e, const struct tuple *orig)
 {

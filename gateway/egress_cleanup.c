@@ -6,6 +6,11 @@
 
 #include <string.h>
 
+int egress_forget_all(const struct conf_egress *c)
+{
+	return conntrack_forget_marked(c->mark);
+}
+
 /* Connections first: without their entries no answer is translated back or marked, so that none is sent to
  * the machine's own network. Forwarding goes off while the rules that bound it are still there. */
 int egress_cleanup(const struct config *c, struct log *log)
@@ -19,7 +24,7 @@ int egress_cleanup(const struct config *c, struct log *log)
 		log_error(log, "egress", NULL, "%s", err[0] ? err : strerror(-rc));
 		return rc;
 	}
-	rc = conntrack_forget_marked(c->egress.mark);
+	rc = egress_forget_all(&c->egress);
 	if (rc < 0) {
 		log_warning(log, "egress", NULL, "marked connections are not deleted: %s", strerror(-rc));
 		first = rc;

@@ -367,25 +367,38 @@ static int run(const char *text, char *out, size_t outlen, char *err, size_t err
 	return rc;
 }
 
-bool ruleset_owner(char tun[static IFNAMSIZ])
+/* The name in quotes that comes first behind "before" in the answer to a command. */
+static bool listed_name(const char *command, const char *before, char name[static IFNAMSIZ])
 {
-	static const char before[] = "iifname \"";
 	char text[4096] = "", err[160];
-	const char *name;
+	const char *s;
 	size_t len;
 
-	if (run("list chain inet arrd raw_in", text, sizeof(text), err, sizeof(err)))
+	if (run(command, text, sizeof(text), err, sizeof(err)))
 		return false;
-	name = strstr(text, before);
-	if (!name)
+	s = strstr(text, before);
+	if (!s)
 		return false;
-	name += sizeof(before) - 1;
-	len = strcspn(name, "\"");
-	if (len == 0 || len >= IFNAMSIZ || name[len] != '"')
+	s += strlen(before);
+	len = strcspn(s, "\"");
+	if (len == 0 || len >= IFNAMSIZ || s[len] != '"')
 		return false;
-	memcpy(tun, name, len);
-	tun[len] = 0;
+	memcpy(name, s, len);
+	name[len] = 0;
 	return true;
+}
+
+bool ruleset_owner(char tun[static IFNAMSIZ])
+{
+	return listed_name("list chain inet arrd raw_in", "iifname \"", tun);
+}
+
+bool ruleset_egress(char interface[static IFNAMSIZ], bool *nat)
+{
+	char ignored[IFNAMSIZ];
+
+	*nat = listed_name("list chain inet arrd nat", "oifname \"", ignored);
+	return listed_name("list chain inet arrd forward", "oifname != \"", interface);
 }
 
 /* The other arrd's TUN exists as long as it does, and runs. */

@@ -34,6 +34,9 @@ int sysctl_put(const char *path, long value);
 /* The path of an interface's setting, in buf (128 octets are enough); family is ipv4 or ipv6. */
 const char *sysctl_conf(char *buf, size_t len, const char *family, const char *interface, const char *key);
 
+/* The reverse path filter that an interface has now: its own or that of "all", whichever is greater. */
+long sysctl_rp_filter(const char *interface);
+
 /* The value before arrd came: the remembered one, else the present one. */
 int sysctl_was(const struct sysctls *s, const char *path, long *value);
 
@@ -72,6 +75,9 @@ int ruleset_load(struct ruleset *r, struct log *log, char *err, size_t errlen);
 
 /* The TUN that the table was loaded for, if there is a table. */
 bool ruleset_owner(char tun[static IFNAMSIZ]);
+
+/* The egress interface that the table was loaded for, and whether it translates; false if there is no table. */
+bool ruleset_egress(char interface[static IFNAMSIZ], bool *nat);
 
 /* Deletes the table if it is there. Returns 0 or -errno. */
 int ruleset_unload(void);

@@ -88,6 +88,16 @@ const char *sysctl_conf(char *buf, size_t len, const char *family, const char *i
 	return buf;
 }
 
+long sysctl_rp_filter(const char *interface)
+{
+	char path[128];
+	long all = 0, own = 0;
+
+	(void)sysctl_get("net/ipv4/conf/all/rp_filter", &all);
+	(void)sysctl_get(sysctl_conf(path, sizeof(path), "ipv4", interface, "rp_filter"), &own);
+	return all > own ? all : own;
+}
+
 /* ---- the file --------------------------------------------------------------------------------------- */
 
 /* "arrd sysctl 1 BOOT-ID NETNS": what the values hold for. */

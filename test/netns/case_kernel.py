@@ -99,6 +99,40 @@ def reconfigured(net, nat):
 
 
 @case(needs=("nft", "conntrack"))
+def nat_changed(c):
+    """
+        arr0 -- gw, masquerade => none => masquerade, by a reload and by a restart -- eth0 --- server
+
+    A conversation that goes on, from the same ports: what conntrack knows of it is of before, and must go. It would
+    be dropped, untranslated as it is, for as long as the branch sends; or its answers go to the gateway itself.
+    """
+    net = kernel.Net(c)
+    net.echo_server()
+    out = kernel.Sniffer(net.inet, "eth0")
+
+    def goes_on(nat):
+        for v, source in ((4, kernel.GW if nat == "masquerade" else HOST),
+                          (6, kernel.GW6 if nat == "masquerade" else HOST6)):
+            r = net.probe.ask(kernel.udp(v, 41000), lambda p: UDP in p)
+            c.check(r is not None and bytes(r[UDP].payload) == b"datagram", f"{nat}, IPv{v}: {r and r.summary()}")
+            c.equal(sources(p for p in out.packets() if p.version == v and UDP in p and p.dport == 7), {source},
+                    f"{nat}, IPv{v}: source on the egress")
+
+    goes_on("masquerade")
+    for nat in ("none", "masquerade"):
+        reconfigured(net, nat)
+        goes_on(nat)
+    for nat in ("none", "masquerade"):
+        net.configure(nat=nat)
+        net.probe.detach()
+        net.restart()
+        goes_on(nat)
+    before = net.connections()
+    reconfigured(net, "masquerade")
+    c.equal(len(net.connections()), len(before), "connections after a reload that changed nothing")
+
+
+@case(needs=("nft", "conntrack"))
 def out_of_window(c):
     """
         arr0 -- gw -- eth0 --- server
