@@ -35,8 +35,7 @@ int conn_answer(struct conn *c, struct answer *a);
 /* Says that an answer makes no sense, returns EX_PROTOCOL. */
 int conn_not_understood(void);
 
-/* ---- tables (arrctl_table.c) ----------------------------------------------------------------------------
- */
+/* ---- tables (arrctl_table.c) ------------------------------------------------------------------------ */
 
 /* Cells are added in order and printed by table_print(). The first call also prints the header and settles
  * the widths, by what there is until then; so a long listing can be printed as it comes. */
@@ -58,8 +57,7 @@ const char *human_count(uint64_t n, char buf[static HUMAN_LEN]);
 const char *human_octets(uint64_t n, char buf[static HUMAN_LEN]);
 const char *human_seconds(uint64_t s, char buf[static HUMAN_LEN]);
 
-/* ---- views (arrctl_view.c) ------------------------------------------------------------------------------
- */
+/* ---- views (arrctl_view.c) -------------------------------------------------------------------------- */
 
 struct view {
 	bool colours;

@@ -2,8 +2,7 @@
 /* config.h - the configuration, read and checked as a whole.
  *
  * A struct config is immutable once loaded. A reload loads a second one; whoever runs by the first goes on
- * until the second is known to be good. Running state is kept elsewhere (tunnel.h).
- */
+ * until the second is known to be good. Running state is kept elsewhere (tunnel.h). */
 #ifndef ARRD_CONFIG_H
 #define ARRD_CONFIG_H
 
@@ -21,8 +20,7 @@ struct prefix_list {
 	size_t n;
 };
 
-/* An address with the prefix length of its network, such as 10.213.0.1/31. (<net/if.h> has a struct ifaddr.)
- */
+/* An address with the prefix length of its network, such as 10.213.0.1/31. (<net/if.h> has a struct ifaddr.) */
 struct conf_ifaddr {
 	struct addr a;
 	struct prefix net;
@@ -97,8 +95,7 @@ struct conf_tunnel {
 
 struct config {
 	char *path;     /* of the main file */
-	char *warnings; /* what the loader found odd but not wrong, a line each as errors are; NULL: nothing
-			 */
+	char *warnings; /* what the loader found odd but not wrong, lines as those of errors; NULL: nothing */
 	struct conf_gateway gateway;
 	struct conf_egress egress;
 	struct conf_flows flows;
@@ -109,9 +106,8 @@ struct config {
 };
 
 /* Reads path and the tunnels.d/ (all of its *.conf, in order of name) beside it. On success *out is the
- *caller's and errors is empty. Otherwise *out is NULL and errors is a text of one line a problem, all of
- *them: FILE:LINE: [SECTION] KEY: what is wrong; what was expected to be freed by the caller. Returns 0,
- *-EINVAL (errors tell), or -ENOMEM. */
+ * caller's and *errors NULL. Otherwise *out is NULL. -EINVAL: *errors, to be freed by the caller, has a line for each
+ * problem: FILE:LINE: [SECTION] KEY: what is wrong; what was expected. Or -ENOMEM. */
 int config_load(const char *path, struct config **out, char **errors);
 
 /* The same of a main file in memory, called name in messages; there is no tunnels.d/. For tests. */

@@ -148,8 +148,7 @@ void conntrack_flush(struct conntrack *ct)
 		;
 }
 
-/* ---- all that carry the mark ----------------------------------------------------------------------------
- */
+/* ---- all that carry the mark --------------------------------------------------------------------------- */
 
 static int count_cb(const struct nlmsghdr *nlh, void *arg)
 {

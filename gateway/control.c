@@ -12,9 +12,9 @@
  * request, or one page of a listing (CONTROL_PAGE_NS). So neither thirty listings of a million flows nor a
  * buffer full of requests holds a packet up for longer than one step.
  *
- * Memory is bounded: a client owns one input and one output buffer and nothing grows. Output is made only
- *when the output before it is gone, and input is read only when the requests before it are answered; a client
- *that sends without reading is held back by its own socket.
+ * Memory is bounded: a client owns one input and one output buffer and nothing grows. Output is made only when the
+ * output before it is gone, and input is read only when the requests before it are answered; a client that sends
+ * without reading is held back by its own socket.
  *
  * Time is bounded: output that makes no progress for STALL_MS, and silence for IDLE_MS, end a connection, so
  * that dead clients cannot keep the places of others. Some places are for administrators alone.

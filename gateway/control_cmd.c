@@ -3,8 +3,7 @@
  *
  * doc/control-protocol.md is the specification. One table names each command, who may give it, and the
  * arguments that it knows; a request with anything else in it is refused, since a filter that is misspelled
- * must not become "all of them".
- */
+ * must not become "all of them". */
 #include "gateway/control_private.h"
 #include "gateway/egress.h"
 #include "gateway/gateway.h"
@@ -16,9 +15,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#define ERRORS_MAX                                                                                           \
-	(16u * 1024) /* octets of configuration errors that are handed on; six each when escaped             \
-		      */
+#define ERRORS_MAX (16u * 1024) /* octets of configuration errors that are handed on; six each when escaped */
 _Static_assert(6 * ERRORS_MAX + CONTROL_ROW_MAX <= CONTROL_OUT_MAX, "the errors of a reload fit one answer");
 
 static void answer_begin(const struct control_request *r, struct jsonw *w)
@@ -203,8 +200,7 @@ static void run_reload(struct control_request *r, const json_t *args, struct jso
 	free(errors);
 }
 
-/* Ends flows. Exactly one of the three arguments says whose: "all" is never meant by leaving something out.
- */
+/* Ends flows. Exactly one of the three arguments says whose: "all" is never meant by leaving something out. */
 static void run_flush(struct control_request *r, const json_t *args, struct jsonw *w)
 {
 	const char *tunnel = NULL, *site = NULL;

@@ -3,8 +3,7 @@
  *
  * Packets move between two pages, and so flows come and go and a reload may happen. Nothing is kept from one
  * page to the next but a cursor that stays valid: the index of a flow record (fs_next), the name of a
- * tunnel. Ids in a query carry a generation: one that is gone matches nothing.
- */
+ * tunnel. Ids in a query carry a generation: one that is gone matches nothing. */
 #include "gateway/control_private.h"
 #include "gateway/gateway.h"
 
@@ -194,8 +193,7 @@ static bool flow_matches(const struct flow_query *q, const struct fs_info *f)
 	       (!q->by_dst || prefix_has(&q->dst, &orig->t.dst));
 }
 
-/* Behind the limit the flows that match are only counted, so that a reader learns how many it was not shown.
- */
+/* Behind the limit the flows that match are only counted, so that a reader learns how many it was not shown. */
 static bool flow_rows(struct control_request *r, struct jsonw *w, uint64_t deadline_ns)
 {
 	struct flow_query *q = &r->flows;

@@ -43,12 +43,10 @@ int sysctl_was(const struct sysctls *s, const char *path, long *value);
 /* Remembers the present value without changing it: for what another sysctl changes along. */
 int sysctl_keep(struct sysctls *s, const char *path);
 
-/* Wants path to have value: remembers (on disk, before anything is changed) and writes. Returns 0 or -errno.
- */
+/* Wants path to have value: remembers (on disk, before anything is changed) and writes. Returns 0 or -errno. */
 int sysctl_want(struct sysctls *s, const char *path, long value);
 
-/* Between these two calls every value is wanted again; what is remembered and was not wanted is given back.
- */
+/* Between these two calls every value is wanted again; what is remembered and was not wanted is given back. */
 void sysctls_begin(struct sysctls *s);
 void sysctls_end(struct sysctls *s);
 

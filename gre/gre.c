@@ -3,9 +3,9 @@
  *
  *	 0                   1                   2                   3
  *	|C|R|K|S|s|Recur|  Flags  | Ver |         Protocol Type         |   RFC 2784: C; RFC 2890: K, S
- *	|      Checksum (C)             |           Reserved            |   the others: RFC 1701, not spoken
- *here |                            Key (K)                            | |                      Sequence
- *Number (S)                      |
+ *	|      Checksum (C)             |           Reserved            |   the others: RFC 1701, not spoken here
+ *	|                            Key (K)                            |
+ *	|                      Sequence Number (S)                      |
  */
 #include "gre/gre.h"
 

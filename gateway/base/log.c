@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* log.c - five levels, objects named, to the journal or stderr.
  *
- * Under systemd the service manager connects stderr to the journal and says so in JOURNAL_STREAM, by device
- *and inode. When stderr still is that stream (nobody redirected it), records go by the journal's own protocol
- *and keep their priority and fields. Otherwise each record is one line on stderr, in one write(), so that
- *lines of several threads do not mix:
+ * Under systemd the service manager connects stderr to the journal and says so in JOURNAL_STREAM, by device and
+ * inode. When stderr still is that stream (nobody redirected it), records go by the journal's own protocol and
+ * keep their priority and fields. Otherwise each record is one line on stderr, in one write(), so that lines of
+ * several threads do not mix:
  *
  *	2026-01-31T12:00:00.123Z warning tunnel branch-a: text
  *
