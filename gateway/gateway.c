@@ -129,15 +129,14 @@ static int open_flows(struct gateway *gw, uint32_t max, char *err, size_t errlen
 		snprintf(err, errlen, "flow table %s: %s", path, strerror(-r));
 		return r;
 	}
-	if (rep.kind == FS_OPEN_ADOPTED) {
+	if (rep.kind == FS_OPEN_ADOPTED)
 		log_notice(gw->log, "flows", NULL,
 			"%u flows of before the start taken over, %u torn records dropped", rep.flows,
 			rep.torn);
-	} else {
-		if (rep.kind == FS_OPEN_REFUSED)
-			log_warning(
-				gw->log, "flows", NULL, "%s cannot be used, begun anew: %s", path, rep.why);
-		/* Nobody knows whose these are any more. */
+	if (rep.kind == FS_OPEN_REFUSED)
+		log_warning(gw->log, "flows", NULL, "%s cannot be used, begun anew: %s", path, rep.why);
+	/* Nobody knows whose these are any more. A kill leaves one torn record at most; more is damage. */
+	if (rep.kind != FS_OPEN_ADOPTED || rep.torn > 1) {
 		r = egress_forget_all(&gw->conf->egress);
 		if (r < 0) {
 			snprintf(err, errlen, "cannot delete the conntrack entries of an earlier run: %s",

@@ -9,6 +9,8 @@
  */
 #include "gateway/path.h"
 
+#include "gateway/egress.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +111,10 @@ void path_to_tun(struct path *path, struct pkt *p, uint64_t owner)
 
 void path_flush(struct path *path)
 {
+	/* A flow that ended in this batch and whose tuple another one took: the kernel forgets the first before it sees
+	 * a packet of the second. */
+	if (path->gw->egress)
+		egress_flush(path->gw->egress);
 	vnet_join_flush(path->join, write_group, path);
 	tx_flush(path);
 	path->answers = 0;
