@@ -2,7 +2,8 @@
 /* config.h - the configuration, read and checked as a whole.
  *
  * A struct config is immutable once loaded. A reload loads a second one; whoever runs by the first goes on
- * until the second is known to be good. Running state is kept elsewhere (tunnel.h). */
+ * until the second is known to be good. Running state is kept elsewhere (tunnel.h).
+ */
 #ifndef ARRD_CONFIG_H
 #define ARRD_CONFIG_H
 

@@ -3,7 +3,8 @@
  *
  * doc/control-protocol.md is the specification. One table names each command, who may give it, and the
  * arguments that it knows; a request with anything else in it is refused, since a filter that is misspelled
- * must not become "all of them". */
+ * must not become "all of them".
+ */
 #include "gateway/control_private.h"
 #include "gateway/egress.h"
 #include "gateway/gateway.h"

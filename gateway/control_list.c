@@ -3,7 +3,8 @@
  *
  * Packets move between two pages, and so flows come and go and a reload may happen. Nothing is kept from one
  * page to the next but a cursor that stays valid: the index of a flow record (fs_next), the name of a
- * tunnel. Ids in a query carry a generation: one that is gone matches nothing. */
+ * tunnel. Ids in a query carry a generation: one that is gone matches nothing.
+ */
 #include "gateway/control_private.h"
 #include "gateway/gateway.h"
 

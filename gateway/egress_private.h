@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* egress_private.h - the parts of egress.c: sysctls, nftables, rules and routes. For egress*.c and their
- * tests. */
+ * tests.
+ */
 #ifndef ARRD_EGRESS_PRIVATE_H
 #define ARRD_EGRESS_PRIVATE_H
 
