@@ -341,7 +341,7 @@ static void test_torn(void **state)
 	(void)state;
 	struct world w;
 	world_new(&w, path, 1000);
-	for (uint16_t p = 0; p < 20; p++)
+	for (uint16_t p = 0; p < 21; p++)
 		begin(&w, w.site_a, w.a1, tup(IPPROTO_UDP, "10.0.1.5", p, WEB, 53), NULL);
 	uint32_t zero = 0, ahead = 0x7fffffff;
 	uint16_t b1 = FS_SLOT(w.b1), site_b = FS_SLOT(w.site_b), none = 4000, egress = FS_SLOT(w.egress);
@@ -381,15 +381,18 @@ static void test_torn(void **state)
 	h.addr[1] = h.addr[0];
 	h.port[1] = h.port[0];
 	rewrite(&w, 18, &h);
+	h = *head_of(w.fs, 20); /* 20: only its original tuple is that of 19 */
+	h.port[0] = htons(19);
+	rewrite(&w, 20, &h);
 
 	reopen(&w);
 	assert_int_equal(w.rep.kind, FS_OPEN_ADOPTED);
-	assert_int_equal(w.rep.torn, 10 + 1 + 3);
-	assert_int_equal(w.rep.flows, 20 - 14);
+	assert_int_equal(w.rep.torn, 10 + 1 + 4);
+	assert_int_equal(w.rep.flows, 21 - 15);
 	check(&w);
 	bind_all(&w);
-	static const uint8_t kept[20] = {[10] = 1, [11] = 1, [12] = 1, [13] = 1, [15] = 1, [19] = 1};
-	for (uint32_t i = 0; i < 20; i++)
+	static const uint8_t kept[21] = {[10] = 1, [11] = 1, [12] = 1, [13] = 1, [15] = 1, [19] = 1};
+	for (uint32_t i = 0; i < 21; i++)
 		assert_int_equal(is_live(head_of(w.fs, i)), kept[i]);
 	/* The mended ones end in time. */
 	assert_int_equal(sleep_s(&w, 122), 5);

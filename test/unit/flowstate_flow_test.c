@@ -39,6 +39,48 @@ static void test_halves(void **state)
 	world_close(&w);
 }
 
+/* Tags are short: an entry may lead to a record that has nothing to do with the key. Each part of a key counts. */
+static void test_false_entries(void **state)
+{
+	(void)state;
+	struct world w;
+	world_new(&w, NULL, 100);
+	struct tuple t = tup(IPPROTO_TCP, "10.0.1.5", 40000, WEB, 443);
+	uint32_t f = begin(&w, w.site_a, w.a1, t, NULL);
+	for (int part = 0; part < 7; part++) {
+		struct tuple u = t;
+		fs_id realm = w.site_a;
+		switch (part) {
+		case 0:
+			realm = w.site_b;
+			break;
+		case 1:
+			u.src.b[15] ^= 1;
+			break;
+		case 2:
+			u.dst.b[12] ^= 1;
+			break;
+		case 3:
+			u.sport ^= htons(1);
+			break;
+		case 4:
+			u.dport ^= htons(1);
+			break;
+		case 5:
+			u.proto = IPPROTO_UDP;
+			break;
+		default:
+			u = tuple_turned(&t);
+		}
+		uint64_t hash = lookup_hash(w.fs, FS_SLOT(realm), &u);
+		index_in(&w.fs->index, hash, REF(f, FS_ORIG));
+		assert_int_equal(find(&w, realm, u).flow, FS_NONE);
+		index_out(&w.fs->index, hash, REF(f, FS_ORIG));
+	}
+	assert_int_equal(find(&w, w.site_a, t).flow, f);
+	world_close(&w);
+}
+
 static void test_collision(void **state)
 {
 	(void)state;
@@ -473,6 +515,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_halves),
+		cmocka_unit_test(test_false_entries),
 		cmocka_unit_test(test_collision),
 		cmocka_unit_test(test_quarantine),
 		cmocka_unit_test(test_limits),

@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #if defined(__SANITIZE_ADDRESS__)
-#define ROUNDS(n) ((n) / 20 + 1)
+#define ROUNDS(n) ((n) / 8 + 1)
 #else
 #define ROUNDS(n) (n)
 #endif

@@ -219,6 +219,27 @@ static void test_timeouts(void **state)
 	}
 }
 
+/* A state with a shorter timeout counts at once, however far away the flow was due before. */
+static void test_shorter_state(void **state)
+{
+	(void)state;
+	static const uint8_t ends[][2] = {{F, F}, {R, R}};
+	for (size_t k = 0; k < 2; k++) {
+		struct world w;
+		world_new(&w, NULL, 10);
+		uint32_t f = begin(&w, w.site_a, w.a1, tup(IPPROTO_TCP, "10.0.1.5", 1000, WEB, 443), NULL);
+		pass(&w, f, P, SA);
+		pass(&w, f, O, A);
+		/* Long enough that the wheel has looked at it, and knows that it is established. */
+		assert_int_equal(sleep_s(&w, 600), 0);
+		pass(&w, f, O, ends[k][0]);
+		pass(&w, f, P, ends[k][1]);
+		assert_int_equal(sleep_s(&w, 239), 0);
+		assert_int_equal(sleep_s(&w, 3), 1);
+		world_close(&w);
+	}
+}
+
 /* A timeout that becomes shorter by configuration takes effect; so does a very long one, and a pause. */
 static void test_wheel(void **state)
 {
@@ -358,6 +379,7 @@ int main(void)
 		cmocka_unit_test(test_trial),
 		cmocka_unit_test(test_beginnings),
 		cmocka_unit_test(test_timeouts),
+		cmocka_unit_test(test_shorter_state),
 		cmocka_unit_test(test_wheel),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
