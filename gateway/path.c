@@ -113,8 +113,7 @@ void path_flush(struct path *path)
 {
 	/* A flow that ended in this batch and whose tuple another one took: the kernel forgets the first before it sees
 	 * a packet of the second. */
-	if (path->gw->egress)
-		egress_flush(path->gw->egress);
+	egress_flush(path->gw->egress);
 	vnet_join_flush(path->join, write_group, path);
 	tx_flush(path);
 	path->answers = 0;
