@@ -459,8 +459,16 @@ static int bind_socket(struct control *ctl)
 		err = -errno;
 		goto fail;
 	}
-	if (lstat(ctl->path, &st) < 0 || (ctl->has_group && (lchown(ctl->path, (uid_t)-1, ctl->group) < 0 ||
-								    chmod(ctl->path, 0660) < 0))) {
+	if (ctl->has_group && lchown(ctl->path, (uid_t)-1, ctl->group) < 0) {
+		err = -errno;
+		if (err == -EPERM)
+			log_error(ctl->gw->log, "control", NULL,
+				"control_group: uid %u, which arrd runs as, is not in group %s and cannot "
+				"give it the socket",
+				(unsigned)geteuid(), ctl->gw->conf->gateway.control_group);
+		goto fail_bound;
+	}
+	if ((ctl->has_group && chmod(ctl->path, 0660) < 0) || lstat(ctl->path, &st) < 0) {
 		err = -errno;
 		goto fail_bound;
 	}

@@ -325,6 +325,8 @@ bool hostnet_read(struct hostnet *h)
 	if (!any)
 		return false;
 	rc = refresh(h);
+	if (rc == -EINTR) /* changes disturb each try: the last one's event is still to be read */
+		return false;
 	if (rc < 0)
 		log_warning(h->log, "hostnet", NULL,
 			"cannot read the machine's addresses: %s; the last known are kept", strerror(-rc));
