@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What other programs, and reloads that fail, do to rules and routes."""
+"""What other programs, reloads that fail, and the lack of rights do to rules and routes."""
+import os
+import shutil
+
 import topo
 from case_home import all_home, ask_everything
 from harness import case
@@ -104,3 +107,51 @@ def another_mark(c):
     ask_everything(c, net)
     c.check(marked(OTHER_MARK) > 0, "no connection has the new mark")
     all_home(c, net, net.judged(), up=False)
+
+
+@case(limit=40, needs=("setpriv",))
+def as_its_own_user(c):
+    """
+        br1, br2 -- gw: arrd as another user than root, with CAP_NET_ADMIN and CAP_NET_RAW -- inet
+
+    As the systemd unit starts it, it sets all that it needs, reloads, and takes all away again. Without the rights, a
+    clean-up does not forget what there was to be given back.
+    """
+    net = topo.Net(c, nat="masquerade", start=False)
+    g, user = net.gateway, 65534
+    program = shutil.copy(os.path.join(g.build, "arrd"), g.dir)
+    state = g.gateway["state_dir"]
+    os.makedirs(state)
+    os.chmod(os.path.dirname(g.dir), 0o755)
+    for path in (g.dir, state):
+        os.chown(path, user, user)
+
+    def arrd(rights, *args):
+        caps = "-all,+net_admin,+net_raw" if rights else "-all"
+        return ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", "--no-new-privs",
+                "--inh-caps", caps, "--ambient-caps", caps, "--bounding-set", caps, program, "-c", g.conf, *args]
+
+    g.before = g.traces()
+    c.at_end(g.end)
+    c.on_failure(g.tell)
+    g.process = net.gw.start(arrd(True, "-f"), "arrd")
+    g.wait_ready()
+    net.tagserver()
+    net.wirewatch(private="10.0.0.0/8")
+    ask_everything(c, net)
+    ask_everything(c, net, server=topo.SERVER6)
+    g.reload()
+    all_home(c, net, net.judged(), up=False)
+    c.check("cannot be set" not in g.process.errors(), "a sysctl that arrd could not set")
+    net.gw.run(arrd(True, "--cleanup"), ok=(69,))  # not under an arrd that runs
+    g.kill()
+    saved = os.path.join(state, "sysctl.saved")
+    with open(saved) as f:
+        values = f.read()
+    net.gw.run(arrd(False, "--cleanup"), ok=(69,))
+    with open(saved) as f:
+        c.equal(f.read(), values, "values to be given back, after a clean-up without rights")
+    net.gw.run(arrd(True, "--cleanup"))
+    for what, lines in g.traces().items():
+        c.equal([x for x in lines if x not in g.before[what]], [], f"{what} left by the clean-up")
+    c.check(not os.path.exists(saved), "sysctl.saved is still there")
