@@ -63,7 +63,7 @@ static void build(struct world *w)
 {
 	assert_int_equal(tunnels_new(&w->t, &w->conf, NULL), 0);
 	for (uint32_t i = 0; i < w->conf.ntunnels; i++)
-		tunnels_at(w->t, i)->site = i + 1;
+		tunnels_at(w->t, i)->site = tunnels_at(w->t, i)->id = i + 1;
 	assert_int_equal(routes_new(&w->r, w->t, &w->conf), 0);
 }
 
