@@ -47,6 +47,7 @@ struct egress {
 	uint32_t max_flows;
 	bool rules_missing; /* and could not be put back yet */
 	struct log_limit troubles;
+	uint64_t dropped[DROP_COUNT]; /* by the rules, as last read */
 };
 
 /* ---- sysctls ------------------------------------------------------------------------------------------- */
@@ -406,6 +407,7 @@ int egress_up(struct egress **out, const struct config *c, struct log *log, uint
 	check_size(e, max_flows);
 	e->max_flows = *max_flows;
 	sysctls_end(e->sysctls);
+	(void)counters_read(e->dropped); /* what an earlier run counted is not this one's */
 	*out = e;
 	return 0;
 fail:
@@ -557,6 +559,19 @@ void egress_mend(struct egress *e, const struct config *c, uint64_t now_ms)
 		log_warning(e->log, "egress", NULL,
 			"policy rules or routes of table %u were taken away by somebody, and are put back",
 			c->egress.table);
+}
+
+void egress_count_drops(struct egress *e, uint64_t drops[static DROP_COUNT])
+{
+	uint64_t now[DROP_COUNT] = {0};
+
+	if (counters_read(now))
+		return;
+	for (int d = 0; d < DROP_COUNT; d++) {
+		/* Less than before: somebody deleted the table, and it is a new one. */
+		drops[d] += now[d] >= e->dropped[d] ? now[d] - e->dropped[d] : now[d];
+		e->dropped[d] = now[d];
+	}
 }
 
 const char *egress_interface(const struct egress *e)

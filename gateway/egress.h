@@ -11,6 +11,7 @@
 #ifndef ARRD_EGRESS_H
 #define ARRD_EGRESS_H
 
+#include "gateway/base/drop.h"
 #include "gateway/base/log.h"
 #include "gateway/config.h"
 
@@ -42,6 +43,9 @@ int egress_reload(
 int egress_fd(const struct egress *e);
 void egress_read(struct egress *e, const struct config *c, uint64_t now_ms);
 void egress_mend(struct egress *e, const struct config *c, uint64_t now_ms);
+
+/* Adds what the rules dropped since the last call. Microseconds; about once a second. */
+void egress_count_drops(struct egress *e, uint64_t drops[static DROP_COUNT]);
 
 /* The interface in use, also where the configuration says auto. */
 const char *egress_interface(const struct egress *e);

@@ -5,6 +5,7 @@
 #ifndef ARRD_EGRESS_PRIVATE_H
 #define ARRD_EGRESS_PRIVATE_H
 
+#include "gateway/base/drop.h"
 #include "gateway/base/log.h"
 #include "gateway/config.h"
 
@@ -97,6 +98,12 @@ int watch_open(struct mnl_socket **out);
 
 /* Reads what is waiting, without blocking. Whether something of our table was taken away, by us or others. */
 bool watch_read(struct mnl_socket *s);
+
+/* ---- egress_counters.c ---------------------------------------------------------------------------------- */
+
+/* Sets those of the drop reasons that the table's rules count, to the packets counted since the table was made.
+ * Returns 0 or -errno. */
+int counters_read(uint64_t packets[static DROP_COUNT]);
 
 /* ---- egress_netlink.c: policy rules, routes, addresses ------------------------------------------------- */
 

@@ -159,6 +159,7 @@ static void on_tick(uv_timer_t *h)
 	egress_flush(gw->egress);
 	if (++gw->ticks % (1000 / TICK_MS) == 0) {
 		path_count_lost(gw->path);
+		egress_count_drops(gw->egress, gw->count.drops);
 		egress_mend(gw->egress, gw->conf, gateway_now());
 	}
 }

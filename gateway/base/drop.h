@@ -65,6 +65,16 @@
 	X(SEND_ERROR, "send_error",                                                                          \
 		"the outer packet could not be sent (no route, no local address, filter)")                   \
 	X(QUEUE_FULL, "queue_full", "the socket's send queue was full")                                      \
+	X(KERNEL_INVALID, "kernel_invalid",                                                                  \
+		"from a branch, and conntrack calls it invalid: it would pass NAT by")                       \
+	X(KERNEL_ELSEWHERE, "kernel_elsewhere",                                                              \
+		"from a branch, and would leave by another interface than the egress")                       \
+	X(KERNEL_TO_GATEWAY, "kernel_to_gateway",                                                            \
+		"from a branch to the machine itself, and no service allows it")                             \
+	X(KERNEL_UNTRANSLATED, "kernel_untranslated",                                                        \
+		"from a branch, and NAT missed it: its private source would leave")                          \
+	X(KERNEL_SERVER_TCP, "kernel_server_tcp",                                                            \
+		"invalid TCP from the egress, that the machine would answer with a reset")                   \
 	X(RX_QUEUE, "rx_queue",                                                                              \
 		"the tunnel socket's receive queue was full: more came than the gateway can take")           \
 	X(TUN_QUEUE, "tun_queue", "the TUN device's queue was full: more came than the gateway can take")    \

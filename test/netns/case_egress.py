@@ -200,6 +200,8 @@ def out_of_window_segments(c):
     c.check(len(heard) > 100, "too little was heard at the server")
     c.equal([str(s) for s in heard if s.src.startswith("10.")], [], "left by the egress with a private source")
     c.equal([str(s) for s in heard if s.flags & f.RST and s.sport not in sent_resets], [], "resets from the gateway")
+    net.gateway.wait_drop("kernel_invalid")
+    net.gateway.wait_drop("kernel_server_tcp")
 
 
 NEVER = (
