@@ -407,7 +407,7 @@ int egress_up(struct egress **out, const struct config *c, struct log *log, uint
 	check_size(e, max_flows);
 	e->max_flows = *max_flows;
 	sysctls_end(e->sysctls);
-	(void)counters_read(e->dropped); /* what an earlier run counted is not this one's */
+	counters_add(e->dropped, NULL); /* what an earlier run counted is not this one's */
 	*out = e;
 	return 0;
 fail:
@@ -563,15 +563,7 @@ void egress_mend(struct egress *e, const struct config *c, uint64_t now_ms)
 
 void egress_count_drops(struct egress *e, uint64_t drops[static DROP_COUNT])
 {
-	uint64_t now[DROP_COUNT] = {0};
-
-	if (counters_read(now))
-		return;
-	for (int d = 0; d < DROP_COUNT; d++) {
-		/* Less than before: somebody deleted the table, and it is a new one. */
-		drops[d] += now[d] >= e->dropped[d] ? now[d] - e->dropped[d] : now[d];
-		e->dropped[d] = now[d];
-	}
+	counters_add(e->dropped, drops);
 }
 
 const char *egress_interface(const struct egress *e)

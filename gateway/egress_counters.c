@@ -75,7 +75,7 @@ static int on_object(const struct nlmsghdr *nlh, void *arg)
 	return MNL_CB_OK;
 }
 
-int counters_read(uint64_t packets[static DROP_COUNT])
+static int read_all(uint64_t packets[static DROP_COUNT])
 {
 	char buf[8192] __attribute__((aligned(8)));
 	struct mnl_socket *s = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
@@ -106,4 +106,18 @@ int counters_read(uint64_t packets[static DROP_COUNT])
 	}
 	mnl_socket_close(s);
 	return rc;
+}
+
+void counters_add(uint64_t seen[static DROP_COUNT], uint64_t *drops)
+{
+	uint64_t now[DROP_COUNT] = {0};
+
+	if (read_all(now))
+		return;
+	for (int d = 0; d < DROP_COUNT; d++) {
+		/* Less than before: somebody deleted the table, and it is a new one. */
+		if (drops)
+			drops[d] += now[d] >= seen[d] ? now[d] - seen[d] : now[d];
+		seen[d] = now[d];
+	}
 }

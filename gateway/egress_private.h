@@ -101,9 +101,9 @@ bool watch_read(struct mnl_socket *s);
 
 /* ---- egress_counters.c ---------------------------------------------------------------------------------- */
 
-/* Sets those of the drop reasons that the table's rules count, to the packets counted since the table was made.
- * Returns 0 or -errno. */
-int counters_read(uint64_t packets[static DROP_COUNT]);
+/* Adds to drops (may be NULL) what the table's rules dropped since seen was filled by the last call. Where the
+ * counters cannot be read nothing changes. */
+void counters_add(uint64_t seen[static DROP_COUNT], uint64_t *drops);
 
 /* ---- egress_netlink.c: policy rules, routes, addresses ------------------------------------------------- */
 
