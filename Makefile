@@ -33,10 +33,23 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 
-LIBS_PC := libuv libsodium libnftables libmnl libnetfilter_conntrack jansson libsystemd
+LIBS_PC := libuv libsodium libnftables libmnl libnetfilter_conntrack jansson libsystemd libcrypto
 # Asked for only when something is built, so that `make setup` works on a bare machine.
 PC_CFLAGS = $(shell pkg-config --cflags $(LIBS_PC))
-PC_LIBS = $(shell pkg-config --libs $(LIBS_PC)) -linih
+PC_LIBS = $(shell pkg-config --libs $(LIBS_PC)) -linih $(MB_LIBS) $(SWAN_LIBS) -lpthread
+
+# The fast provider of ESP's ciphers is there on x86-64 only.
+ifeq ($(shell uname -m),x86_64)
+MB_CFLAGS := -DHAVE_IPSEC_MB
+MB_LIBS := -lIPSec_MB
+endif
+
+# strongSwan: Debian ships the libraries, but not their headers; `make setup` unpacks these. The macros are those that
+# Debian's build has where they change what the headers say; without ME (mediation) structures are laid out wrongly.
+SWAN := build/strongswan
+SWAN_CFLAGS := -isystem $(SWAN)/src/libstrongswan -isystem $(SWAN)/src/libcharon -DME -DHAVE_STDBOOL_H -DHAVE_ALLOCA_H \
+	-DHAVE_INT128 -DHAVE_GCC_ATOMIC_OPERATIONS
+SWAN_LIBS := -L/usr/lib/ipsec -Wl,-rpath,/usr/lib/ipsec -Wl,--push-state,--as-needed -lcharon -lstrongswan -Wl,--pop-state
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wpointer-arith -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough -Wno-missing-field-initializers \
@@ -64,13 +77,13 @@ endif
 CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -I. $(WARN) $(HARDEN) $(OPT) $(FORTIFY) $(VFLAGS) $(PC_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(VFLAGS) $(LDFLAGS)
 
-rooms := gateway/base gre flowstate gateway
+rooms := gateway/base gre ipsec flowstate gateway
 arrctl_src := $(wildcard gateway/arrctl*.c)
 mains := gateway/main.c $(arrctl_src)
 src = $(filter-out $(mains),$(wildcard $(1)/*.c))
 ar = $(B)/$(subst /,-,$(1)).a
 # order of linking: from the top down
-link_gateway := $(foreach r,gateway gre flowstate gateway/base,$(call ar,$(r)))
+link_gateway := $(foreach r,gateway gre ipsec flowstate gateway/base,$(call ar,$(r)))
 
 all: $(B)/arrd $(B)/arrctl
 
@@ -84,6 +97,13 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC   ,$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<)
 
+swan_obj := $(patsubst %.c,$(B)/%.o,$(wildcard ipsec/ike*.c))
+$(swan_obj): private CFLAGS += $(SWAN_CFLAGS)
+$(swan_obj): | $(SWAN)/.unpacked
+$(SWAN)/.unpacked:
+	test/strongswan-headers $(SWAN)
+$(patsubst %,$(B)/ipsec/%.o,crypto crypto_mb): private CFLAGS += $(MB_CFLAGS)
+
 $(B)/arrd: $(B)/gateway/main.o $(link_gateway)
 	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS))
 $(B)/arrctl: $(patsubst %.c,$(B)/%.o,$(arrctl_src)) $(call ar,gateway/base)
@@ -96,6 +116,7 @@ unit_src := $(wildcard test/unit/*_test.c)
 unit_bin := $(patsubst test/unit/%.c,$(B)/unit/%,$(unit_src))
 links_base := $(call ar,gateway/base)
 links_gre := $(call ar,gre) $(links_base)
+links_ipsec := $(call ar,ipsec) $(links_base)
 links_flowstate := $(call ar,flowstate) $(links_base)
 links_gateway := $(link_gateway)
 .SECONDEXPANSION:
@@ -169,14 +190,16 @@ lint:
 
 # clang-tidy, a stamp a file: what did not change is not looked at again. The object is there for its
 # dependencies: it is as old as the newest header.
-c_src := $(sort $(wildcard gateway/base/*.c gateway/*.c gre/*.c flowstate/*.c test/*/*.c))
-c_hdr := $(sort $(wildcard gateway/base/*.h gateway/*.h gre/*.h flowstate/*.h test/*/*.h))
+c_src := $(sort $(wildcard gateway/base/*.c gateway/*.c gre/*.c ipsec/*.c flowstate/*.c test/*/*.c))
+c_hdr := $(sort $(wildcard gateway/base/*.h gateway/*.h gre/*.h ipsec/*.h flowstate/*.h test/*/*.h))
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
 build/tidy/%.ok: %.c $$(if $$(wildcard build/$$*.d),build/$$*.o) .clang-tidy test/unit/.clang-tidy
 	@mkdir -p $(@D)
-	@$(TIDY) $< -- -std=c17 -D_GNU_SOURCE -I. $(PC_CFLAGS) $(tidy_dpdk) 2>$@.err || { cat $@.err; exit 1; }
+	@$(TIDY) $< -- -std=c17 -D_GNU_SOURCE -I. $(PC_CFLAGS) $(tidy_more) 2>$@.err || { cat $@.err; exit 1; }
 	@touch $@
-build/tidy/test/bench/flowtable.ok: tidy_dpdk = $(DPDK_CFLAGS)
+build/tidy/test/bench/flowtable.ok: tidy_more = $(DPDK_CFLAGS)
+$(patsubst %.c,build/tidy/%.ok,$(wildcard ipsec/ike*.c)): tidy_more = $(SWAN_CFLAGS)
+$(patsubst %,build/tidy/ipsec/%.ok,crypto crypto_mb): tidy_more = $(MB_CFLAGS)
 tidy: $(c_src:%.c=build/tidy/%.ok)
 print-c_src:
 	@echo $(c_src)

@@ -70,7 +70,41 @@ struct conf_site {
 	uint32_t max_flows; /* 0: flows.max_per_site */
 };
 
-enum conf_tunnel_type { TUNNEL_GRE };
+/* The key exchange as a whole: [ipsec]. */
+struct conf_ipsec {
+	uint32_t threads;          /* of the key exchange */
+	uint32_t cookie_threshold; /* half-open IKE_SAs from which on cookies are asked for */
+	uint32_t block_threshold;  /* half-open IKE_SAs of one address from which on it is ignored */
+	uint32_t half_open_max;    /* half-open IKE_SAs from which on none is begun for others; 0: no limit */
+	enum conf_crypto { CRYPTO_PROVIDER_AUTO, CRYPTO_PROVIDER_MB, CRYPTO_PROVIDER_OPENSSL } crypto;
+};
+
+enum conf_tunnel_type { TUNNEL_GRE, TUNNEL_IPSEC };
+enum conf_ipsec_mode { IPSEC_TUNNEL, IPSEC_TRANSPORT };
+#define TFC_OFF 0
+#define TFC_MTU UINT16_MAX
+
+struct string_list {
+	char **s;
+	size_t n;
+};
+
+/* What a tunnel of type ipsec has besides. Paths are absolute. */
+struct conf_ike {
+	char *local_id, *remote_id; /* NULL: the address */
+	char *psk;                  /* the key itself, from psk or psk_file; NULL: certificates */
+	uint32_t psk_len;
+	char *psk_file, *cert_file, *key_file, *ca_file;
+	struct string_list ike_proposals, esp_proposals;
+	struct prefix_list local_ts, remote_ts;
+	enum conf_ipsec_mode mode;
+	bool initiate, mobike, fragmentation, force_encap;
+	uint32_t ike_rekey, ike_reauth, child_rekey; /* seconds; 0: never */
+	uint64_t child_rekey_bytes, child_rekey_packets; /* 0: no limit */
+	uint32_t dpd_delay; /* seconds; 0: never */
+	uint32_t replay_window;
+	uint32_t tfc_padding; /* TFC_OFF, octets, TFC_MTU */
+};
 #define DSCP_INHERIT 255
 #define MTU_AUTO     0 /* only while it is read */
 #define MSS_AUTO     0
@@ -79,9 +113,11 @@ enum conf_tunnel_type { TUNNEL_GRE };
 struct conf_tunnel {
 	char *name, *site; /* site is never NULL */
 	enum conf_tunnel_type type;
-	struct addr local, remote;
+	struct addr local, remote; /* remote none: any (ipsec only) */
 	bool gre_has_key, gre_checksum, gre_sequence;
 	uint32_t gre_key;
+	char *over;                              /* gre: the ipsec tunnel that it travels in; NULL: none */
+	struct conf_ike ike;                     /* ipsec */
 	uint8_t ttl;                             /* of the outer packet */
 	uint8_t dscp;                            /* of the outer packet, or DSCP_INHERIT */
 	struct conf_ifaddr interface_address[2]; /* [0] IPv4, [1] IPv6 */
@@ -100,6 +136,7 @@ struct config {
 	struct conf_gateway gateway;
 	struct conf_egress egress;
 	struct conf_flows flows;
+	struct conf_ipsec ipsec;
 	struct conf_site *sites; /* those that have a section, sorted by name */
 	size_t nsites;
 	struct conf_tunnel *tunnels; /* sorted by name */
@@ -118,8 +155,11 @@ void config_free(struct config *c);
 /* Whether two tunnels are the same in every option: an unchanged tunnel does not notice a reload. */
 bool conf_tunnel_eq(const struct conf_tunnel *a, const struct conf_tunnel *b);
 
-/* Octets that a tunnel puts before each inner packet: outer IP header and GRE header. */
+/* Octets that a GRE tunnel puts before each inner packet: outer IP header and GRE header. */
 uint32_t conf_tunnel_overhead(const struct conf_tunnel *t);
+
+/* The tunnel of a name, or NULL. */
+const struct conf_tunnel *config_tunnel(const struct config *c, const char *name);
 
 /* Names of the options that differ between the two and cannot be changed by a reload, comma-separated, into
  * buf; returns how many there are. */
