@@ -11,12 +11,10 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define FILE_OCTETS (16 << 20) /* of a file */
 
@@ -74,36 +72,14 @@ __attribute__((format(printf, 3, 4))) static void file_error(
 	va_end(ap);
 }
 
-/* Reads the whole of fd, of size octets when it was looked at. NULL with errno. */
-static char *read_whole(int fd, size_t size, size_t *len)
-{
-	char *text = malloc(size + 1);
-	size_t n = 0;
-	ssize_t r;
-
-	if (!text)
-		return NULL;
-	while (n < size && (r = read(fd, text + n, size - n)) != 0) {
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0) {
-			free(text);
-			return NULL;
-		}
-		n += (size_t)r;
-	}
-	*len = n;
-	return text;
-}
-
 /* path becomes the loader's. */
 static void read_file(struct loader *l, char *path, bool main)
 {
 	char **files = reallocarray(l->files, l->nfiles + 1, sizeof(*files));
+	char why[256], *text;
 	struct stat st;
-	char *text = NULL;
 	size_t len;
-	int fd;
+	int err;
 
 	if (files)
 		l->files = files;
@@ -113,27 +89,17 @@ static void read_file(struct loader *l, char *path, bool main)
 		return;
 	}
 	l->files[l->nfiles++] = path;
-
-	/* O_NONBLOCK: a FIFO of that name shall not hold up the start. */
-	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		file_error(l, path, "cannot be read: %s; expected a readable file", strerror(errno));
-	} else if (!S_ISREG(st.st_mode)) {
-		file_error(l, path, "is %s; expected a regular file",
-			S_ISDIR(st.st_mode) ? "a directory" : "no regular file");
-	} else if (st.st_size > FILE_OCTETS) {
-		file_error(
-			l, path, "is larger than %d octets; expected a file of configuration", FILE_OCTETS);
-	} else {
-		text = read_whole(fd, (size_t)st.st_size, &len);
-		if (text)
-			config_read_text(l, path, text, len, main);
-		else
-			file_error(l, path, "cannot be read: %s; expected a readable file", strerror(errno));
-	}
+	err = config_slurp(path, FILE_OCTETS, "a file of configuration", &text, &len, &st, why, sizeof(why));
+	if (err == -ENOMEM)
+		l->nomem = true;
+	else if (err)
+		file_error(l, path, "%s", why);
+	if (err)
+		return;
+	l->exposed = config_exposed(l, &st);
+	config_read_text(l, path, text, len, main);
+	sodium_memzero(text, len); /* there may be keys in it */
 	free(text);
-	if (fd >= 0)
-		close(fd);
 }
 
 static int is_conf(const struct dirent *d)
@@ -254,6 +220,7 @@ static int loader_close(struct loader *l, int err, struct config **out, char **e
 	for (size_t i = 0; i < l->nfiles; i++)
 		free(l->files[i]);
 	free((void *)l->files);
+	config_certs_free(l);
 	if (l->c && l->warnings.n) {
 		l->c->warnings = l->warnings.text;
 		l->warnings.text = NULL;
@@ -309,6 +276,17 @@ int config_parse_text(const char *name, const char *text, size_t len, struct con
 		finish(&l);
 	}
 	return loader_close(&l, err, out, errors);
+}
+
+static int tunnel_by_name(const void *name, const void *tunnel)
+{
+	return strcmp(name, ((const struct conf_tunnel *)tunnel)->name);
+}
+
+const struct conf_tunnel *config_tunnel(const struct config *c, const char *name)
+{
+	return c->ntunnels ? bsearch(name, c->tunnels, c->ntunnels, sizeof(*c->tunnels), tunnel_by_name)
+			   : NULL;
 }
 
 void config_free(struct config *c)

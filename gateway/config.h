@@ -84,6 +84,8 @@ enum conf_ipsec_mode { IPSEC_TUNNEL, IPSEC_TRANSPORT };
 #define TFC_OFF 0
 #define TFC_MTU UINT16_MAX
 
+#define CONF_HASH 32 /* octets of a BLAKE2b hash */
+
 struct string_list {
 	char **s;
 	size_t n;
@@ -93,15 +95,16 @@ struct string_list {
 struct conf_ike {
 	char *local_id, *remote_id; /* NULL: the address */
 	char *psk;                  /* the key itself, from psk or psk_file; NULL: certificates */
-	uint32_t psk_len;
+	uint32_t psk_len;           /* any octets may be in it, a NUL stands behind them */
 	char *psk_file, *cert_file, *key_file, *ca_file;
+	uint8_t files_hash[CONF_HASH]; /* over what cert_file, key_file and ca_file contained */
 	struct string_list ike_proposals, esp_proposals;
 	struct prefix_list local_ts, remote_ts;
 	enum conf_ipsec_mode mode;
 	bool initiate, mobike, fragmentation, force_encap;
-	uint32_t ike_rekey, ike_reauth, child_rekey; /* seconds; 0: never */
+	uint32_t ike_rekey, ike_reauth, child_rekey;     /* seconds; 0: never */
 	uint64_t child_rekey_bytes, child_rekey_packets; /* 0: no limit */
-	uint32_t dpd_delay; /* seconds; 0: never */
+	uint32_t dpd_delay;                              /* seconds; 0: never */
 	uint32_t replay_window;
 	uint32_t tfc_padding; /* TFC_OFF, octets, TFC_MTU */
 };
@@ -114,6 +117,7 @@ struct conf_tunnel {
 	char *name, *site; /* site is never NULL */
 	enum conf_tunnel_type type;
 	struct addr local, remote; /* remote none: any (ipsec only) */
+	bool remote_any;
 	bool gre_has_key, gre_checksum, gre_sequence;
 	uint32_t gre_key;
 	char *over;                              /* gre: the ipsec tunnel that it travels in; NULL: none */
@@ -155,8 +159,17 @@ void config_free(struct config *c);
 /* Whether two tunnels are the same in every option: an unchanged tunnel does not notice a reload. */
 bool conf_tunnel_eq(const struct conf_tunnel *a, const struct conf_tunnel *b);
 
-/* Octets that a GRE tunnel puts before each inner packet: outer IP header and GRE header. */
+/* Whether what the key exchange and the security associations rest on is the same: if not, a reload ends them. What only the
+ * packet path uses (routes, allowed_sources, priority, mss, …) does not count. */
+bool conf_connection_eq(const struct conf_tunnel *a, const struct conf_tunnel *b);
+
+/* Octets that a GRE tunnel puts before each inner packet: outer IP header and GRE header. What an ipsec tunnel that it
+ * travels in adds is not among them. */
 uint32_t conf_tunnel_overhead(const struct conf_tunnel *t);
+
+/* Of an ipsec tunnel: the largest packet that each of its ESP proposals carries within path_mtu octets, with UDP around
+ * it. In transport mode there is no inner IP header: octets behind it. 0: none fits. */
+uint32_t conf_esp_mtu(const struct conf_tunnel *t, uint32_t path_mtu);
 
 /* The tunnel of a name, or NULL. */
 const struct conf_tunnel *config_tunnel(const struct config *c, const char *name);

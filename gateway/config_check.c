@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define PATH_MTU  1500           /* of the way to a branch, which "mtu = auto" assumes */
+#define MTU_MIN   576            /* of a tunnel, given or worked out */
 #define NAMES_MAX (FS_SLOTS - 2) /* of tunnels and sites: a slot of the flow table each; one is the egress' */
 
 static struct conf_tunnel *tunnel_of(const struct item *it)
@@ -71,12 +72,35 @@ static void check_machine(struct loader *l)
 			"without checksum offload the TUN has no segmentation offload either");
 }
 
+uint32_t config_ip_len(const struct conf_tunnel *t)
+{
+	return addr_is4(&t->local) ? 20 : 40;
+}
+
 uint32_t conf_tunnel_overhead(const struct conf_tunnel *t)
 {
 	const struct gre_hdr h = {
 		.has_csum = t->gre_checksum, .has_key = t->gre_has_key, .has_seq = t->gre_sequence};
 
-	return gre_hdr_len(&h) + (addr_is4(&t->local) ? 20 : 40);
+	return gre_hdr_len(&h) + config_ip_len(t);
+}
+
+struct item *config_find_tunnel(struct item *const *tunnels, size_t n, const char *name)
+{
+	size_t first = 0;
+
+	while (n > first) {
+		size_t middle = first + (n - first) / 2;
+		int order = strcmp(name, tunnels[middle]->name);
+
+		if (order == 0)
+			return tunnels[middle];
+		if (order < 0)
+			n = middle;
+		else
+			first = middle + 1;
+	}
+	return NULL;
 }
 
 static bool has_ipv6(const struct prefix_list *list)
@@ -87,19 +111,69 @@ static bool has_ipv6(const struct prefix_list *list)
 	return false;
 }
 
-static void check_mtu(struct loader *l, struct item *it)
+/* What fits into the path, or into the tunnel that it travels in, which has its mtu already. */
+static void fill_mtu(struct loader *l, struct item *const *tunnels, size_t n, const struct item *it)
 {
 	struct conf_tunnel *t = tunnel_of(it);
+	const struct item *over = t->over ? config_find_tunnel(tunnels, n, t->over) : NULL;
+	uint32_t around = conf_tunnel_overhead(t), path = PATH_MTU;
 
-	if (t->mtu == MTU_AUTO)
-		t->mtu = PATH_MTU - conf_tunnel_overhead(t);
+	if (t->type == TUNNEL_IPSEC) {
+		if (t->mtu == MTU_AUTO)
+			t->mtu = conf_esp_mtu(t, PATH_MTU);
+		return;
+	}
+	if (over && tunnel_of(over)->type == TUNNEL_IPSEC) {
+		path = tunnel_of(over)->mtu;
+		if (tunnel_of(over)->ike.mode == IPSEC_TRANSPORT)
+			around -= config_ip_len(t);
+	}
+	if (t->mtu != MTU_AUTO && over && t->mtu > path - around)
+		config_warning(l, it, "mtu",
+			"%u octets and their headers do not fit into the mtu of tunnel \"%s\"", t->mtu,
+			t->over);
+	if (t->mtu != MTU_AUTO)
+		return;
+	t->mtu = path - around;
+	if (t->mtu < MTU_MIN)
+		config_error(l, it, "over",
+			"the mtu of \"%s\" leaves %u octets for inner packets; expected at least %d", t->over,
+			t->mtu, MTU_MIN);
+}
+
+static void check_mtu(struct loader *l, const struct item *it)
+{
+	const struct conf_tunnel *t = tunnel_of(it);
+
 	if (t->mtu < 1280 && (!addr_is_none(&t->interface_address[1].a) || has_ipv6(&t->routes)))
 		config_warning(l, it, "mtu",
 			"%u is too small for IPv6, whose packets of up to 1280 octets are sent all the same",
 			t->mtu);
+	if (t->ike.tfc_padding != TFC_MTU && t->ike.tfc_padding > t->mtu)
+		config_warning(l, it, "tfc_padding", "packets of %u octets do not fit into the mtu of %u",
+			t->ike.tfc_padding, t->mtu);
 	if (t->mss != MSS_AUTO && t->mss != MSS_OFF && t->mss > t->mtu - 40)
 		config_warning(
 			l, it, "mss", "segments of %u octets do not fit into the mtu of %u", t->mss, t->mtu);
+}
+
+/* Options of another type of tunnel. */
+static void check_type(struct loader *l, const struct item *it)
+{
+	size_t n;
+	const struct option *o = options_of(SECTION_TUNNEL, &n);
+	const struct conf_tunnel *t = it->obj;
+
+	if (!item_has(it, "type"))
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (it->key_line[i] && !option_applies(&o[i], t))
+			config_error(l, it, o[i].key,
+				"is no option of a tunnel of type %s; expected it with type = %s",
+				t->type == TUNNEL_IPSEC ? "ipsec" : "gre",
+				o[i].only == ONLY_IPSEC ? "ipsec" : "gre");
+	if (t->remote_any && t->type == TUNNEL_GRE)
+		config_error(l, it, "remote", "\"any\" needs type = ipsec; expected an IPv4 or IPv6 address");
 }
 
 static void check_tunnel(struct loader *l, struct item *it)
@@ -124,7 +198,7 @@ static void check_tunnel(struct loader *l, struct item *it)
 				"\"%s\" is the local address too; expected that of the branch",
 				addr_str(&t->remote, buf));
 	}
-	check_mtu(l, it);
+	check_type(l, it);
 	if (!t->automatic_return_routing && t->routes.n == 0)
 		config_warning(l, it, "automatic_return_routing",
 			"replies follow routes, and this tunnel has none: nothing returns to it");
@@ -181,10 +255,13 @@ static void check_sites(struct loader *l, struct item **tunnels, size_t n)
 
 /* ---- endpoints ----------------------------------------------------------------------------------- */
 
+/* Within each ipsec tunnel, and outside of them, endpoints are a world of their own. */
 static int by_endpoint(const struct conf_tunnel *x, const struct conf_tunnel *y)
 {
-	int order = memcmp(&x->local, &y->local, sizeof(x->local));
+	int order = strcmp(x->over ? x->over : "", y->over ? y->over : "");
 
+	if (!order)
+		order = memcmp(&x->local, &y->local, sizeof(x->local));
 	if (!order)
 		order = memcmp(&x->remote, &y->remote, sizeof(x->remote));
 	if (!order)
@@ -207,7 +284,7 @@ static bool is_endpoint(const struct item *it)
 {
 	const struct conf_tunnel *t = it->obj;
 
-	return !addr_is_none(&t->local) && !addr_is_none(&t->remote) &&
+	return t->type == TUNNEL_GRE && !addr_is_none(&t->local) && !addr_is_none(&t->remote) &&
 	       t->gre_has_key == item_has(it, "gre_key");
 }
 
@@ -315,6 +392,13 @@ void config_check(struct loader *l)
 		check_tunnel(l, it);
 		tunnels[n++] = it;
 	}
+	config_check_ipsec(l, tunnels, n);
+	for (int type = TUNNEL_IPSEC; type >= TUNNEL_GRE; type--)
+		for (size_t i = 0; i < n; i++)
+			if ((int)tunnel_of(tunnels[i])->type == type)
+				fill_mtu(l, tunnels, n, tunnels[i]);
+	for (size_t i = 0; i < n; i++)
+		check_mtu(l, tunnels[i]);
 	if (!l->nomem) {
 		check_endpoints(l, tunnels, n);
 		check_routes(l, tunnels, n);

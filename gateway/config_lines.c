@@ -17,9 +17,11 @@
 
 #include <errno.h>
 #include <ini.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define LINE_OCTETS 4096 /* of a line, without its end */
 
@@ -71,7 +73,8 @@ static void enter_section(struct loader *l, const char *kind, const char *name)
 	l->item = NULL;
 	if (s == SECTION_COUNT) {
 		line_error(l, NULL,
-			"unknown section [%.64s]; expected gateway, egress, flows, site NAME or tunnel NAME",
+			"unknown section [%.64s]; expected gateway, egress, flows, ipsec, site NAME or "
+			"tunnel NAME",
 			kind);
 	} else if (!sections[s].named && !l->main) {
 		line_error(l, NULL, "[%s] stands in a file of tunnels.d; expected tunnel NAME or site NAME",
@@ -95,6 +98,7 @@ static void enter_section(struct loader *l, const char *kind, const char *name)
 			return;
 		}
 		it->file = l->file;
+		it->exposed = l->exposed;
 		it->line = l->line;
 		l->item = it;
 		l->skip = false;
@@ -106,6 +110,7 @@ static void section_line(struct loader *l, char *s)
 {
 	char *end = strchr(s, ']'), *behind, *kind, *name, *p;
 
+	l->after_secret = false;
 	l->item = NULL;
 	l->skip = true;
 	if (!end) {
@@ -131,6 +136,25 @@ static void section_line(struct loader *l, char *s)
 
 /* ---- lines and keys ------------------------------------------------------------------------------ */
 
+/* s is neither a section nor KEY = VALUE. What may be a secret whose `=` was forgotten, or which was broken into lines, is
+ * not shown. */
+static void no_key(struct loader *l, const char *s)
+{
+	size_t word = strcspn(s, ": \t");
+
+	if (l->skip)
+		return;
+	if (strncasecmp(s, "psk", 3) == 0)
+		l->after_secret = true;
+	if (l->after_secret)
+		line_error(l, NULL,
+			"the line is neither a section nor a key with a value; expected KEY = VALUE");
+	else
+		line_error(l, NULL,
+			"\"%.*s\"%s is neither a section nor a key with a value; expected KEY = VALUE",
+			(int)(word > 64 ? 64 : word), s, s[word] ? " and what follows" : "");
+}
+
 /* The reader that inih is given. Hands it every line that it may see as it is, and an empty one for all
  * others. */
 static char *next_line(char *buf, int size, void *arg)
@@ -139,8 +163,10 @@ static char *next_line(char *buf, int size, void *arg)
 	const char *s = l->text + l->pos, *end;
 	size_t n, sep;
 
-	if (l->pos >= l->len || l->nomem || size < LINE_OCTETS + 2)
+	if (l->pos >= l->len || l->nomem || size < LINE_OCTETS + 2) {
+		sodium_memzero(buf, (size_t)size); /* lines with keys were in it */
 		return NULL;
+	}
 	end = memchr(s, '\n', l->len - l->pos);
 	n = end ? (size_t)(end - s) : l->len - l->pos;
 	l->pos += n + (end ? 1 : 0);
@@ -174,10 +200,7 @@ static char *next_line(char *buf, int size, void *arg)
 		section_line(l, buf);
 		buf[0] = '\0';
 	} else if (buf[0] && !strchr(";#", buf[0]) && buf[sep] != '=') {
-		if (!l->skip)
-			line_error(l, NULL,
-				"\"%.64s\" is neither a section nor a key with a value; expected KEY = VALUE",
-				buf);
+		no_key(l, buf);
 		buf[0] = '\0';
 	}
 	strcat(buf, "\n");
@@ -198,13 +221,14 @@ static void say_of_value(void *arg, const char *text)
 
 static void unknown_key(struct loader *l, const char *key)
 {
-	char known[600] = "";
+	char known[800] = "";
 	size_t n, used = 0;
 	const struct option *o = options_of(l->item->section, &n);
 
 	for (size_t i = 0; i < n && used < sizeof(known); i++)
 		used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i ? ", " : "", o[i].key);
-	line_error(l, key, "there is no such option; expected one of %s", known);
+	/* A line of base64 ends in = and looks like a key. */
+	line_error(l, l->after_secret ? NULL : key, "there is no such option; expected one of %s", known);
 }
 
 /* The handler that inih is given. Returns 1: inih shall go on. */
@@ -229,6 +253,7 @@ static int take_key(void *arg, const char *section, const char *key, const char 
 		return 1;
 	}
 	o = &options_of(l->item->section, &rows)[row];
+	l->after_secret = o->type == &value_psk;
 	if (!value) {
 		line_error(l, key, "has no value; expected KEY = VALUE");
 	} else if (l->item->key_line[row] && !o->type->list) {
@@ -251,6 +276,7 @@ void config_read_text(struct loader *l, const char *file, const char *text, size
 	l->line = 0;
 	l->main = main;
 	l->skip = false;
+	l->after_secret = false;
 	l->item = NULL;
 
 	/* The library's settings are variables of the whole process; nobody else in it uses the library. */

@@ -28,13 +28,13 @@ static void answer_begin(const struct control_request *r, struct jsonw *w)
 		jw_null(w, "id");
 }
 
-static void result_begin(const struct control_request *r, struct jsonw *w)
+void control_result_begin(const struct control_request *r, struct jsonw *w)
 {
 	answer_begin(r, w);
 	jw_open(w, "result", '{');
 }
 
-static void result_end(struct jsonw *w)
+void control_result_end(struct jsonw *w)
 {
 	jw_close(w, '}');
 	jw_close(w, '}');
@@ -117,7 +117,7 @@ static void run_status(struct control_request *r, const json_t *args, struct jso
 	}
 	fs_get_stats(gw->fs, &fs);
 
-	result_begin(r, w);
+	control_result_begin(r, w);
 	jw_str(w, "version", ARRD_VERSION);
 	jw_u64(w, "pid", (uint64_t)getpid());
 	jw_u64(w, "uptime_s", (now - gw->started_ms) / 1000);
@@ -138,7 +138,8 @@ static void run_status(struct control_request *r, const json_t *args, struct jso
 	jw_u64(w, "used", fs.used);
 	jw_u64(w, "max", fs.max);
 	jw_close(w, '}');
-	result_end(w);
+	control_put_ipsec_status(w, gw);
+	control_result_end(w);
 }
 
 static void count_add(struct counters *sum, const struct counters *c)
@@ -162,7 +163,7 @@ static void run_stats(struct control_request *r, const json_t *args, struct json
 		count_add(&sum, &t->count);
 	fs_get_stats(r->gw->fs, &fs);
 
-	result_begin(r, w);
+	control_result_begin(r, w);
 	jw_open(w, "flows", '{');
 	jw_u64(w, "used", fs.used);
 	jw_u64(w, "max", fs.max);
@@ -174,7 +175,7 @@ static void run_stats(struct control_request *r, const json_t *args, struct json
 	jw_u64(w, "refused", fs.refused);
 	jw_close(w, '}');
 	control_put_counters(w, &sum);
-	result_end(w);
+	control_result_end(w);
 }
 
 static void run_reload(struct control_request *r, const json_t *args, struct jsonw *w)
@@ -191,12 +192,12 @@ static void run_reload(struct control_request *r, const json_t *args, struct jso
 		put_error(w, err == -EINVAL ? "config" : "failed", errors ? errors : uv_strerror(err),
 			ERRORS_MAX);
 	} else {
-		result_begin(r, w);
+		control_result_begin(r, w);
 		jw_u64(w, "tunnels", tunnels_count(r->gw->tunnels));
 		jw_u64(w, "reloads", r->gw->reloads);
 		if (r->gw->conf->warnings)
 			jw_text(w, "warnings", r->gw->conf->warnings, ERRORS_MAX);
-		result_end(w);
+		control_result_end(w);
 	}
 	free(errors);
 }
@@ -236,9 +237,9 @@ static void run_flush(struct control_request *r, const json_t *args, struct json
 		: site ? site
 		       : "",
 		(unsigned)r->peer.uid, (int)r->peer.pid);
-	result_begin(r, w);
+	control_result_begin(r, w);
 	jw_u64(w, "flushed", n);
-	result_end(w);
+	control_result_end(w);
 }
 
 /* ---- the table, and reading requests ---------------------------------------------------------------- */
@@ -250,12 +251,15 @@ static const struct command {
 	void (*run)(struct control_request *r, const json_t *args, struct jsonw *w);
 } commands[] = {
 	{"status", CONTROL_READ, {NULL}, run_status},
-	{"tunnels", CONTROL_READ, {NULL}, control_list_tunnels},
+	{"tunnels", CONTROL_READ, {"tunnel", NULL}, control_list_tunnels},
 	{"flows", CONTROL_READ, {"site", "tunnel", "src", "dst", "proto", "state", "limit", NULL},
 		control_list_flows},
 	{"stats", CONTROL_READ, {NULL}, run_stats},
 	{"reload", CONTROL_ADMIN, {NULL}, run_reload},
 	{"flush", CONTROL_ADMIN, {"tunnel", "site", "all", NULL}, run_flush},
+	{"initiate", CONTROL_ADMIN, {"tunnel", NULL}, control_initiate},
+	{"rekey", CONTROL_ADMIN, {"tunnel", "ike", NULL}, control_rekey},
+	{"terminate", CONTROL_ADMIN, {"tunnel", NULL}, control_terminate},
 };
 
 static const struct command *command_by_name(const char *name)

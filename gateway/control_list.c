@@ -38,13 +38,18 @@ static void put_tunnel(const struct gateway *gw, const struct tunnel *t, uint64_
 
 	jw_open(w, NULL, '{');
 	jw_str(w, "name", c->name);
-	jw_str(w, "type", "gre");
+	jw_str(w, "type", c->type == TUNNEL_IPSEC ? "ipsec" : "gre");
 	jw_str(w, "site", c->site);
 	jw_str(w, "state", tunnel_state(t, now) == TUNNEL_UP ? "up" : "down");
 	jw_addr(w, "local", &c->local);
-	jw_addr(w, "remote", &c->remote);
+	if (addr_is_none(&c->remote))
+		jw_str(w, "remote", "any");
+	else
+		jw_addr(w, "remote", &c->remote);
 	if (c->gre_has_key)
 		jw_u64(w, "gre_key", c->gre_key);
+	if (c->over)
+		jw_str(w, "over", c->over);
 	jw_u64(w, "mtu", c->mtu);
 	if (t->pmtu && t->pmtu_until_ms > now)
 		jw_u64(w, "pmtu", t->pmtu);
@@ -52,8 +57,10 @@ static void put_tunnel(const struct gateway *gw, const struct tunnel *t, uint64_
 	jw_bool(w, "automatic_return_routing", c->automatic_return_routing);
 	jw_u64(w, "flows", fs_attach_flows(gw->fs, t->id));
 	if (t->rx_last_ms)
-		jw_u64(w, "rx_last_s", now > t->rx_last_ms ? (now - t->rx_last_ms) / 1000 : 0);
+		jw_u64(w, "rx_last_s", control_seconds(t->rx_last_ms, now));
 	control_put_counters(w, &t->count);
+	if (t->ipsec)
+		control_put_ipsec(w, gw, t, now);
 	jw_close(w, '}');
 }
 
@@ -79,6 +86,13 @@ static bool tunnel_rows(struct control_request *r, struct jsonw *w, uint64_t dea
 	uint64_t now = gateway_now();
 	const struct tunnel *t;
 
+	if (*q->only) {
+		t = tunnels_by_name(r->gw->tunnels, q->only);
+		if (t)
+			put_tunnel(r->gw, t, now, w);
+		q->matched = t != NULL;
+		return true;
+	}
 	while ((t = tunnels_at(r->gw->tunnels, i++))) {
 		put_tunnel(r->gw, t, now, w);
 		q->matched++;
@@ -91,9 +105,17 @@ static bool tunnel_rows(struct control_request *r, struct jsonw *w, uint64_t dea
 
 void control_list_tunnels(struct control_request *r, const json_t *args, struct jsonw *w)
 {
-	(void)args;
-	(void)w;
+	const char *only = NULL;
+
+	if (!control_arg_str(r, w, args, "tunnel", &only))
+		return;
+	if (only && !tunnels_by_name(r->gw->tunnels, only)) {
+		control_error(r, w, "not_found", "no tunnel has this name");
+		return;
+	}
 	r->tunnels = (struct tunnel_query){.matched = 0};
+	if (only)
+		snprintf(r->tunnels.only, sizeof(r->tunnels.only), "%s", only);
 	r->matched = &r->tunnels.matched;
 	r->rows = tunnel_rows;
 }
@@ -145,11 +167,6 @@ static void put_tuple(struct jsonw *w, const char *key, const struct tuple *t)
 	jw_close(w, '}');
 }
 
-static uint64_t seconds(uint64_t from_ms, uint64_t to_ms)
-{
-	return to_ms > from_ms ? (to_ms - from_ms) / 1000 : 0;
-}
-
 static void put_flow(const struct gateway *gw, const struct fs_info *f, uint64_t now, struct jsonw *w)
 {
 	const struct fs_half *orig = &f->half[FS_ORIG], *reply = &f->half[FS_REPLY];
@@ -163,9 +180,9 @@ static void put_flow(const struct gateway *gw, const struct fs_info *f, uint64_t
 	put_tuple(w, "orig", &orig->t);
 	put_tuple(w, "reply", &reply->t);
 	jw_bool(w, "translated", f->translated);
-	jw_u64(w, "age_s", seconds(f->created_ms, now));
-	jw_u64(w, "idle_s", seconds(f->seen_ms, now));
-	jw_u64(w, "expires_s", seconds(now, f->expires_ms));
+	jw_u64(w, "age_s", control_seconds(f->created_ms, now));
+	jw_u64(w, "idle_s", control_seconds(f->seen_ms, now));
+	jw_u64(w, "expires_s", control_seconds(now, f->expires_ms));
 	jw_u64(w, "orig_packets", f->packets[FS_ORIG]);
 	jw_u64(w, "orig_bytes", f->octets[FS_ORIG]);
 	jw_u64(w, "reply_packets", f->packets[FS_REPLY]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* control_private.h - between the control socket (control.c), which moves lines, and the commands
- * (control_cmd.c, control_list.c), which read and answer them and know nothing of sockets. */
+ * (control_cmd.c, control_list.c, control_ipsec.c), which read and answer them and know nothing of sockets. */
 #ifndef ARRD_CONTROL_PRIVATE_H
 #define ARRD_CONTROL_PRIVATE_H
 
@@ -18,7 +18,7 @@
 #define CONTROL_LINE_MAX (64u * 1024)  /* octets of a request, newline included */
 #define CONTROL_OUT_MAX  (128u * 1024) /* octets of an answer */
 #define CONTROL_PAGE_MAX (40u * 1024)  /* a page with this many has no further row: copying out costs, too */
-#define CONTROL_ROW_MAX  (8u * 1024)   /* no row is longer */
+#define CONTROL_ROW_MAX  (16u * 1024)  /* no row is longer */
 #define CONTROL_PAGE_NS  100000u /* that filling a page may take of the loop; sending takes as long again */
 
 struct gateway;
@@ -43,6 +43,7 @@ struct flow_query {
 };
 
 struct tunnel_query {
+	char only[FS_NAME_MAX + 1]; /* the one asked for; "": all */
 	char last[FS_NAME_MAX +
 		  1]; /* name of the last one listed: a reload in between moves indexes, not names */
 	uint64_t matched;
@@ -80,6 +81,10 @@ void control_hello(const struct control_peer *peer, bool place, struct jsonw *w)
 void control_error(const struct control_request *r, struct jsonw *w, const char *code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 
+/* Around the members of an answer with one result. */
+void control_result_begin(const struct control_request *r, struct jsonw *w);
+void control_result_end(struct jsonw *w);
+
 /* The string args[key] into *out, which stays as it is when there is none. Returns false, with an error
  * written, if it is not a string. */
 bool control_arg_str(const struct control_request *r, struct jsonw *w, const json_t *args, const char *key,
@@ -87,6 +92,24 @@ bool control_arg_str(const struct control_request *r, struct jsonw *w, const jso
 
 /* The members rx_packets … tx_bytes, and drops: an object of the reasons that are not 0. */
 void control_put_counters(struct jsonw *w, const struct counters *c);
+
+/* Whole seconds from one time to another; 0 if that is before it. */
+static inline uint64_t control_seconds(uint64_t from_ms, uint64_t to_ms)
+{
+	return to_ms > from_ms ? (to_ms - from_ms) / 1000 : 0;
+}
+
+/* ---- IPsec (control_ipsec.c) ------------------------------------------------------------------------ */
+
+/* Of a tunnel of type ipsec: the members ike, children, and children_more if there are more than a row has room for. */
+void control_put_ipsec(struct jsonw *w, const struct gateway *gw, const struct tunnel *t, uint64_t now_ms);
+/* Of the process: the member ipsec, when IPsec is open. */
+void control_put_ipsec_status(struct jsonw *w, const struct gateway *gw);
+
+/* Commands: {"tunnel": NAME}. */
+void control_initiate(struct control_request *r, const json_t *args, struct jsonw *w);
+void control_rekey(struct control_request *r, const json_t *args, struct jsonw *w);
+void control_terminate(struct control_request *r, const json_t *args, struct jsonw *w);
 
 /* Begin listings: read args, set r->rows; or write an error. */
 void control_list_tunnels(struct control_request *r, const json_t *args, struct jsonw *w);

@@ -22,7 +22,7 @@
  * were begun under it, and they would fall back to the kernel's five days; so these objects are named by what
  * they say, and stay. Counters stay as well.
  *
- * Protocols stand as numbers (6 TCP, 17 UDP, 47 GRE): libnftables looks names up in /etc/protocols, which a
+ * Protocols stand as numbers (6 TCP, 17 UDP, 47 GRE, 50 ESP): libnftables looks names up in /etc/protocols, which a
  * minimal system does not have.
  */
 #include "gateway/egress_private.h"
@@ -126,7 +126,7 @@ static int put_underlay_elements(FILE *f, const struct ruleset *r, bool is4)
 	for (size_t i = 0; i < c->ntunnels; i++) {
 		const struct conf_tunnel *t = &c->tunnels[i];
 
-		if (t->type != TUNNEL_GRE || addr_is4(&t->local) != is4 || addr_is4(&t->remote) != is4)
+		if (t->type != TUNNEL_GRE || t->over || addr_is4(&t->local) != is4 || addr_is4(&t->remote) != is4)
 			continue;
 		pair[n][0] = t->local;
 		pair[n++][1] = t->remote;
@@ -142,6 +142,32 @@ static int put_underlay_elements(FILE *f, const struct ruleset *r, bool is4)
 	return 0;
 }
 
+static int cmp_addr(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct addr));
+}
+
+/* Our ends of IPsec tunnels: a branch's end may be any, and moves. */
+static int put_ipsec_elements(FILE *f, const struct ruleset *r, bool is4)
+{
+	const struct config *c = r->conf;
+	struct addr *ours = calloc(c->ntunnels ? c->ntunnels : 1, sizeof(*ours));
+	char text[ADDR_STRLEN];
+	size_t n = 0;
+
+	if (!ours)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->ntunnels; i++)
+		if (c->tunnels[i].type == TUNNEL_IPSEC && addr_is4(&c->tunnels[i].local) == is4)
+			ours[n++] = c->tunnels[i].local;
+	qsort(ours, n, sizeof(*ours), cmp_addr);
+	for (size_t i = 0; i < n; i++)
+		if (!i || !addr_eq(&ours[i - 1], &ours[i]))
+			fprintf(f, "add element inet arrd ipsec%d { %s }\n", is4 ? 4 : 6, addr_str(&ours[i], text));
+	free(ours);
+	return 0;
+}
+
 /* Before conntrack.
  *
  * The zone: a host behind the machine (its own network, if it is a router for that too) may begin a connection
@@ -149,7 +175,7 @@ static int put_underlay_elements(FILE *f, const struct ruleset *r, bool is4)
  * the two lost its answers to the other. With a zone for the original direction they are two; reply tuples
  * stay in the common zone, where NAT keeps them apart, and where answers are found without one.
  *
- * notrack: GRE in conntrack would cost an entry and a look-up a packet for nothing. */
+ * notrack: GRE or ESP in conntrack would cost an entry and a look-up a packet for nothing. */
 static int put_raw(FILE *f, const struct ruleset *r)
 {
 	fputs("add set inet arrd underlay4 {\n"
@@ -157,9 +183,15 @@ static int put_raw(FILE *f, const struct ruleset *r)
 	      "add set inet arrd underlay6 {\n"
 	      "	type ipv6_addr . ipv6_addr; comment \"GRE tunnels: ours . theirs\"; }\n"
 	      "flush set inet arrd underlay4\n"
-	      "flush set inet arrd underlay6\n",
+	      "flush set inet arrd underlay6\n"
+	      "add set inet arrd ipsec4 { type ipv4_addr; comment \"IPsec tunnels: ours\"; }\n"
+	      "add set inet arrd ipsec6 { type ipv6_addr; comment \"IPsec tunnels: ours\"; }\n"
+	      "flush set inet arrd ipsec4\n"
+	      "flush set inet arrd ipsec6\n",
 		f);
 	if (put_underlay_elements(f, r, true) || put_underlay_elements(f, r, false))
+		return -ENOMEM;
+	if (put_ipsec_elements(f, r, true) || put_ipsec_elements(f, r, false))
 		return -ENOMEM;
 	fputs("table inet arrd {\n"
 	      "	chain raw_in {\n"
@@ -169,11 +201,19 @@ static int put_raw(FILE *f, const struct ruleset *r)
 		EGRESS_ZONE);
 	fputs("		meta l4proto 47 ip daddr . ip saddr @underlay4 notrack comment \"underlay\"\n"
 	      "		meta l4proto 47 ip6 daddr . ip6 saddr @underlay6 notrack comment \"underlay\"\n"
+	      "		meta l4proto 50 ip daddr @ipsec4 notrack comment \"underlay\"\n"
+	      "		meta l4proto 50 ip6 daddr @ipsec6 notrack comment \"underlay\"\n"
+	      "		udp dport { 500, 4500 } ip daddr @ipsec4 notrack comment \"underlay\"\n"
+	      "		udp dport { 500, 4500 } ip6 daddr @ipsec6 notrack comment \"underlay\"\n"
 	      "	}\n"
 	      "	chain raw_out {\n"
 	      "		type filter hook output priority raw; policy accept;\n"
 	      "		meta l4proto 47 ip saddr . ip daddr @underlay4 notrack comment \"underlay\"\n"
 	      "		meta l4proto 47 ip6 saddr . ip6 daddr @underlay6 notrack comment \"underlay\"\n"
+	      "		meta l4proto 50 ip saddr @ipsec4 notrack comment \"underlay\"\n"
+	      "		meta l4proto 50 ip6 saddr @ipsec6 notrack comment \"underlay\"\n"
+	      "		udp sport { 500, 4500 } ip saddr @ipsec4 notrack comment \"underlay\"\n"
+	      "		udp sport { 500, 4500 } ip6 saddr @ipsec6 notrack comment \"underlay\"\n"
 	      "	}\n"
 	      "}\n",
 		f);

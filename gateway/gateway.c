@@ -11,6 +11,7 @@
 #include "gateway/control.h"
 #include "gateway/egress.h"
 #include "gateway/hostnet.h"
+#include "gateway/ipsec.h"
 #include "gateway/path.h"
 #include "gateway/tun.h"
 
@@ -157,8 +158,12 @@ static void on_tick(uv_timer_t *h)
 
 	fs_tick(gw->fs, gateway_now(), TICK_BUDGET);
 	egress_flush(gw->egress);
+	if (gw->ipsec)
+		ipsec_tick(gw->ipsec);
 	if (++gw->ticks % (1000 / TICK_MS) == 0) {
 		path_count_lost(gw->path);
+		if (gw->ipsec)
+			ipsec_second(gw->ipsec);
 		egress_count_drops(gw->egress, gw->count.drops);
 		egress_mend(gw->egress, gw->conf, gateway_now());
 	}
@@ -231,6 +236,29 @@ static int start_tunnels(struct gateway *gw, char *err, size_t errlen)
 	return 0;
 }
 
+static bool needs_ipsec(const struct config *c)
+{
+	for (size_t i = 0; i < c->ntunnels; i++)
+		if (c->tunnels[i].type == TUNNEL_IPSEC)
+			return true;
+	return false;
+}
+
+/* Opens IPsec if c needs it and it is not there yet. */
+static int open_ipsec(struct gateway *gw, const struct config *c, char *err, size_t errlen)
+{
+	int r;
+
+	if (gw->ipsec || !needs_ipsec(c))
+		return 0;
+	r = ipsec_open(&gw->ipsec, gw, err, errlen);
+	if (r < 0) {
+		ipsec_close(gw->ipsec);
+		gw->ipsec = NULL;
+	}
+	return r;
+}
+
 int gateway_start(
 	struct gateway **out, uv_loop_t *loop, struct config *conf, struct log *log, char *err, size_t errlen)
 {
@@ -281,6 +309,10 @@ int gateway_start(
 	tun = NULL;
 	r = start_tunnels(gw, err, errlen);
 	if (r == 0)
+		r = open_ipsec(gw, conf, err, errlen);
+	if (r == 0 && gw->ipsec)
+		ipsec_enter(gw->ipsec, true);
+	if (r == 0)
 		r = start_loop_handles(gw);
 	if (r == 0)
 		r = control_open(&gw->control, gw);
@@ -300,6 +332,8 @@ void gateway_stop(struct gateway *gw)
 {
 	if (gw->control)
 		control_close(gw->control);
+	ipsec_close(gw->ipsec);
+	gw->ipsec = NULL;
 	if (gw->path)
 		path_close(gw->path);
 	if (gw->handles) {
@@ -358,6 +392,12 @@ static int prepare(
 		tunnels_free(*t);
 		return refuse(gw, errors, r, "%s", err);
 	}
+	r = open_ipsec(gw, c, err, sizeof(err));
+	if (r < 0) {
+		path_abandon(*tables);
+		tunnels_free(*t);
+		return refuse(gw, errors, r, "%s", err);
+	}
 	r = egress_reload(gw->egress, gw->conf, c, err, sizeof(err));
 	if (r < 0) {
 		path_abandon(*tables);
@@ -401,6 +441,8 @@ int gateway_reload(struct gateway *gw, char **errors)
 
 	flow_config(c, &f);
 	fs_reconfigure(gw->fs, &f);
+	if (gw->ipsec)
+		ipsec_leave(gw->ipsec, gw->tunnels, t, c);
 	r = tunnels_commit(t, gw->tunnels, gw->fs);
 	if (r < 0) /* no slots left for names: such tunnels have no id, and no packet finds a way to them */
 		log_error(gw->log, "tunnels", NULL,
@@ -413,6 +455,8 @@ int gateway_reload(struct gateway *gw, char **errors)
 	log_set_level(gw->log, c->gateway.log_level);
 	config_free(gw->conf);
 	gw->conf = c;
+	if (gw->ipsec)
+		ipsec_enter(gw->ipsec, false);
 	if (c->warnings)
 		log_lines(gw->log, LOG_LEVEL_WARNING, "config", NULL, c->warnings);
 	gw->reloads++;

@@ -15,6 +15,7 @@
 struct control;
 struct egress;
 struct hostnet;
+struct ipsec;
 struct path;
 struct tunnels;
 
@@ -28,6 +29,7 @@ struct gateway {
 	struct hostnet *hostnet;
 	struct tunnels *tunnels;
 	struct path *path; /* the packet path: sockets, TUN, batches */
+	struct ipsec *ipsec; /* NULL until there is a tunnel that needs it */
 	struct control *control;
 	struct counters
 		count; /* what belongs to no tunnel: unknown senders, packets from the TUN without a flow */

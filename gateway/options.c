@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* options.c - the one table of options, and what can be done with a row of it. */
 #include "gateway/options.h"
+#include "ipsec/proposal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -19,6 +20,8 @@ const struct section_info sections[SECTION_COUNT] = {
 		.help = "how packets of branches leave the machine"},
 	[SECTION_FLOWS] = {SECTION("flows", struct conf_flows, flows),
 		.help = "the flow table; times are seconds without a packet until a flow of that state ends"},
+	[SECTION_IPSEC] = {SECTION("ipsec", struct conf_ipsec, ipsec),
+		.help = "the key exchange of IPsec as a whole"},
 	[SECTION_SITE] = {SECTION("site", struct conf_site, sites), .named = true,
 		.help = "what holds for all tunnels of a site; only needed to change a default"},
 	[SECTION_TUNNEL] = {SECTION("tunnel", struct conf_tunnel, tunnels), .named = true,
@@ -29,17 +32,25 @@ const struct section_info sections[SECTION_COUNT] = {
 #define GATEWAY(k) SECTION_GATEWAY, #k, offsetof(struct conf_gateway, k)
 #define EGRESS(k)  SECTION_EGRESS, #k, offsetof(struct conf_egress, k)
 #define FLOWS(k)   SECTION_FLOWS, #k, offsetof(struct conf_flows, k)
+#define IPSEC(k)   SECTION_IPSEC, #k, offsetof(struct conf_ipsec, k)
 #define SITE(k)    SECTION_SITE, #k, offsetof(struct conf_site, k)
 #define TUNNEL(k)  SECTION_TUNNEL, #k, offsetof(struct conf_tunnel, k)
+#define IKE(k)     SECTION_TUNNEL, #k, offsetof(struct conf_tunnel, ike.k)
 /* ... or which fills several members. */
 #define WHOLE(section, k) section, #k, 0
 
 static const struct value_word nat_words[] = {{"none", NAT_NONE}, {"masquerade", NAT_MASQUERADE}, {NULL, 0}};
-static const struct value_word type_words[] = {{"gre", TUNNEL_GRE}, {NULL, 0}};
+static const struct value_word type_words[] = {{"gre", TUNNEL_GRE}, {"ipsec", TUNNEL_IPSEC}, {NULL, 0}};
 static const struct value_word mtu_words[] = {{"auto", MTU_AUTO}, {NULL, 0}};
 static const struct value_word mss_words[] = {{"auto", MSS_AUTO}, {"off", MSS_OFF}, {NULL, 0}};
 static const struct value_word dscp_words[] = {{"inherit", DSCP_INHERIT}, {NULL, 0}};
 static const struct value_word interface_words[] = {{"auto", 0}, {NULL, 0}};
+static const struct value_word crypto_words[] = {{"auto", CRYPTO_PROVIDER_AUTO},
+	{"ipsec-mb", CRYPTO_PROVIDER_MB}, {"openssl", CRYPTO_PROVIDER_OPENSSL}, {NULL, 0}};
+static const struct value_word mode_words[] = {
+	{"tunnel", IPSEC_TUNNEL}, {"transport", IPSEC_TRANSPORT}, {NULL, 0}};
+static const struct value_word tfc_words[] = {{"off", TFC_OFF}, {"mtu", TFC_MTU}, {NULL, 0}};
+static const struct value_word zero_words[] = {{"0", 0}, {NULL, 0}};
 
 /* Below these times a NAT breaks what the RFC promises to applications. */
 #define FLOOR_TCP_OPENING     .floor = 240, .rfc = "RFC 5382"
@@ -115,8 +126,18 @@ static const struct option options[] = {
 	FS_STATES(X)
 #undef X
 
-		{SITE(max_flows), &value_u32, {0, 100000000}, .dflt = "0", .reloadable = true,
-			.help = "flows of this site; 0: max_per_site of [flows]"},
+		{IPSEC(threads), &value_u32, {8, 64}, .dflt = "16", .help = "threads of the key exchange"},
+	{IPSEC(cookie_threshold), &value_u32, {0, 1000000}, .dflt = "30",
+		.help = "half-open IKE_SAs from which on an initiator is asked for a cookie first; 0: never"},
+	{IPSEC(block_threshold), &value_u32, {0, 1000000}, .dflt = "10",
+		.help = "half-open IKE_SAs of one address from which on it is ignored; 0: never"},
+	{IPSEC(half_open_max), &value_u32, {0, 1000000}, .dflt = "5000",
+		.help = "half-open IKE_SAs from which on no other initiator is answered; 0: no limit"},
+	{IPSEC(crypto), &value_word, {.words = crypto_words}, .dflt = "auto",
+		.help = "who enciphers ESP packets; auto: the fastest that the machine has"},
+
+	{SITE(max_flows), &value_u32, {0, 100000000}, .dflt = "0", .reloadable = true,
+		.help = "flows of this site; 0: max_per_site of [flows]"},
 
 	{TUNNEL(type), &value_tunnel_type, {.words = type_words}, .required = true, .reloadable = true,
 		.help = "kind of tunnel"},
@@ -125,15 +146,67 @@ static const struct option options[] = {
 			"space"},
 	{TUNNEL(local), &value_addr, .required = true, .reloadable = true,
 		.help = "the gateway's end, outside"},
-	{TUNNEL(remote), &value_addr, .required = true, .reloadable = true,
-		.help = "the branch's end, outside"},
+	{WHOLE(SECTION_TUNNEL, remote), &value_remote, .required = true, .reloadable = true,
+		.help = "the branch's end, outside; any: unknown, or behind a NAT (ipsec)"},
 	{WHOLE(SECTION_TUNNEL, gre_key), &value_gre_key, {0, UINT32_MAX}, .reloadable = true,
+		.only = ONLY_GRE,
 		.help = "GRE key (RFC 2890), both ways; without it, only packets without a key are the "
 			"tunnel's"},
-	{TUNNEL(gre_checksum), &value_bool, .dflt = "no", .reloadable = true,
+	{TUNNEL(gre_checksum), &value_bool, .dflt = "no", .reloadable = true, .only = ONLY_GRE,
 		.help = "send GRE checksums; those received are always checked"},
-	{TUNNEL(gre_sequence), &value_bool, .dflt = "no", .reloadable = true,
+	{TUNNEL(gre_sequence), &value_bool, .dflt = "no", .reloadable = true, .only = ONLY_GRE,
 		.help = "send GRE sequence numbers, and drop what comes without one or late"},
+	{TUNNEL(over), &value_name, .reloadable = true, .only = ONLY_GRE,
+		.help = "the ipsec tunnel that the GRE packets travel in, and are accepted from"},
+#define IPSEC_ONLY .reloadable = true, .only = ONLY_IPSEC
+	{IKE(local_id), &value_identity, .dflt_text = "the local address", IPSEC_ONLY,
+		.help = "the gateway's identity"},
+	{IKE(remote_id), &value_identity, .dflt_text = "the remote address", IPSEC_ONLY,
+		.help = "the branch's identity; required with remote = any"},
+	{WHOLE(SECTION_TUNNEL, psk), &value_psk, IPSEC_ONLY,
+		.help = "pre-shared key; the file must not be for others to read"},
+	{IKE(psk_file), &value_file, {1, 1024}, IPSEC_ONLY,
+		.help = "file that holds the pre-shared key instead"},
+	{IKE(cert_file), &value_file, {1, 1024}, IPSEC_ONLY,
+		.help = "the gateway's certificate, instead of a pre-shared key; PEM or DER"},
+	{IKE(key_file), &value_file, {1, 1024}, IPSEC_ONLY, .help = "its private key; PEM or DER"},
+	{IKE(ca_file), &value_file, {1, 1024}, IPSEC_ONLY,
+		.help = "certificate of the authority that the branch's certificate is of; PEM or DER"},
+	{IKE(ike_proposals), &value_ike_proposals, .dflt = PROPOSAL_IKE_DEFAULT, IPSEC_ONLY,
+		.help = "algorithms of the key exchange, the preferred ones first"},
+	{IKE(esp_proposals), &value_esp_proposals, .dflt = PROPOSAL_ESP_DEFAULT, IPSEC_ONLY,
+		.help = "algorithms of the packets, the preferred ones first; with a group: forward secrecy "
+			"when rekeying"},
+	{IKE(local_ts), &value_prefixes, .dflt_text = "0.0.0.0/0, ::/0", IPSEC_ONLY,
+		.help = "destinations that the branch may send to in the tunnel (traffic selectors)"},
+	{IKE(remote_ts), &value_prefixes, .dflt_text = "0.0.0.0/0, ::/0", IPSEC_ONLY,
+		.help = "sources that the branch may send from in the tunnel (traffic selectors)"},
+	{IKE(mode), &value_word, {.words = mode_words}, .dflt = "tunnel", IPSEC_ONLY,
+		.help = "transport: for GRE tunnels over it, between the outer addresses themselves"},
+	{IKE(initiate), &value_bool, .dflt = "no", IPSEC_ONLY,
+		.help = "bring the tunnel up, and again when it went down; no: wait for the branch"},
+	{IKE(mobike), &value_bool, .dflt = "yes", IPSEC_ONLY, .help = "let the branch change its address"},
+	{IKE(fragmentation), &value_bool, .dflt = "yes", IPSEC_ONLY,
+		.help = "send large IKE messages in fragments of their own (RFC 7383)"},
+	{IKE(force_encap), &value_bool, .dflt = "no", IPSEC_ONLY,
+		.help = "put UDP around ESP also where no NAT is between"},
+	{IKE(ike_rekey), &value_seconds, {10, 604800, zero_words}, .dflt = "14400", IPSEC_ONLY,
+		.help = "time until the IKE_SA is renewed; 0: never"},
+	{IKE(ike_reauth), &value_seconds, {10, 604800, zero_words}, .dflt = "0", IPSEC_ONLY,
+		.help = "time until the peers authenticate anew; 0: never"},
+	{IKE(child_rekey), &value_seconds, {10, 604800, zero_words}, .dflt = "3600", IPSEC_ONLY,
+		.help = "time until the keys of the packets are renewed; 0: never"},
+	{IKE(child_rekey_bytes), &value_octets, {1 << 20, 0, zero_words}, .dflt = "0", IPSEC_ONLY,
+		.help = "the same, after so many octets; 0: no limit"},
+	{IKE(child_rekey_packets), &value_packets, {1000, 0, zero_words}, .dflt = "0", IPSEC_ONLY,
+		.help = "the same, after so many packets; 0: no limit but that of the sequence numbers"},
+	{IKE(dpd_delay), &value_seconds, {1, 86400, zero_words}, .dflt = "30", IPSEC_ONLY,
+		.help = "silence after which the branch is asked whether it is still there; 0: never"},
+	{IKE(replay_window), &value_u32, {64, 4096, zero_words}, .dflt = "1024", IPSEC_ONLY,
+		.help = "packets by which one may come late; 0: replays are not noticed"},
+	{IKE(tfc_padding), &value_u32, {1, 65500, tfc_words}, .dflt = "off", IPSEC_ONLY,
+		.help = "octets that inner packets are padded to; mtu: to the tunnel's mtu"},
+#undef IPSEC_ONLY
 	{TUNNEL(ttl), &value_u8, {1, 255}, .dflt = "64", .reloadable = true,
 		.help = "TTL or hop limit of the outer packets"},
 	{TUNNEL(dscp), &value_u8, {0, 63, dscp_words}, .dflt = "inherit", .reloadable = true,
@@ -141,7 +214,7 @@ static const struct option options[] = {
 	{TUNNEL(interface_address), &value_ifaddrs, .reloadable = true,
 		.help = "the gateway's addresses inside the tunnel"},
 	{TUNNEL(mtu), &value_u32, {576, 65500, mtu_words}, .dflt = "auto", .reloadable = true,
-		.help = "largest inner packet; auto: 1500 without the outer headers"},
+		.help = "largest inner packet; auto: 1500 without all that is put around it"},
 	{TUNNEL(mss), &value_u32, {536, 65495, mss_words}, .dflt = "auto", .reloadable = true,
 		.help = "upper bound that TCP SYNs are clamped to; auto: from the MTU"},
 	{TUNNEL(automatic_return_routing), &value_bool, .dflt = "yes", .reloadable = true,
@@ -204,7 +277,7 @@ int option_set(const struct option *o, void *obj, const char *value, const struc
 	char expected[256], *copy, *rest, *element;
 	int result = 0;
 
-	if (!o->type->list && !*value)
+	if ((!o->type->list || o->type->needs_one) && !*value)
 		return value_bad(c, "has no value; expected %s",
 			value_describe(o->type, &o->range, expected, sizeof(expected)));
 	if (!o->type->list)
@@ -233,11 +306,18 @@ static void say_nothing(void *arg, const char *text)
 	(void)text;
 }
 
+bool option_applies(const struct option *o, const void *obj)
+{
+	const struct conf_tunnel *t = obj;
+
+	return o->only == ONLY_NONE || (o->only == ONLY_IPSEC) == (t->type == TUNNEL_IPSEC);
+}
+
 int option_default(const struct option *o, void *obj, bool given)
 {
 	const struct complaint quiet = {say_nothing, NULL};
 
-	if (!o->dflt || (given && !o->type->list))
+	if (!o->dflt || (given && !o->type->fills) || !option_applies(o, obj))
 		return 0;
 	return option_set(o, obj, o->dflt, &quiet) == -ENOMEM ? -ENOMEM : 0;
 }
@@ -273,9 +353,22 @@ bool options_equal(enum section s, const void *a, const void *b)
 	return true;
 }
 
+bool conf_connection_eq(const struct conf_tunnel *a, const struct conf_tunnel *b)
+{
+	size_t n;
+	const struct option *o = options_of(SECTION_TUNNEL, &n);
+
+	for (size_t i = 0; i < n; i++)
+		if (o[i].only == ONLY_IPSEC && !o[i].type->eq(const_field(&o[i], a), const_field(&o[i], b)))
+			return false;
+	return addr_eq(&a->local, &b->local) && addr_eq(&a->remote, &b->remote) &&
+	       memcmp(a->ike.files_hash, b->ike.files_hash, CONF_HASH) == 0;
+}
+
 bool conf_tunnel_eq(const struct conf_tunnel *a, const struct conf_tunnel *b)
 {
-	return strcmp(a->name, b->name) == 0 && options_equal(SECTION_TUNNEL, a, b);
+	return strcmp(a->name, b->name) == 0 && options_equal(SECTION_TUNNEL, a, b) &&
+	       memcmp(a->ike.files_hash, b->ike.files_hash, CONF_HASH) == 0;
 }
 
 size_t config_fixed_changes(const struct config *a, const struct config *b, char *buf, size_t len)

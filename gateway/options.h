@@ -9,7 +9,15 @@
 #include "gateway/config.h"
 #include "gateway/values.h"
 
-enum section { SECTION_GATEWAY, SECTION_EGRESS, SECTION_FLOWS, SECTION_SITE, SECTION_TUNNEL, SECTION_COUNT };
+enum section {
+	SECTION_GATEWAY,
+	SECTION_EGRESS,
+	SECTION_FLOWS,
+	SECTION_IPSEC,
+	SECTION_SITE,
+	SECTION_TUNNEL,
+	SECTION_COUNT
+};
 
 struct section_info {
 	const char *name;
@@ -30,6 +38,7 @@ struct option {
 	const char *dflt_text; /* where there is no such text: what holds then */
 	bool required;
 	bool reloadable;
+	enum option_only { ONLY_NONE, ONLY_GRE, ONLY_IPSEC } only; /* of tunnels of that type */
 	uint32_t floor;  /* a value below it is taken, with a warning; 0: none */
 	const char *rfc; /* that says so */
 	const char *help;
@@ -41,6 +50,9 @@ const struct option *options_of(enum section s, size_t *n);
 /* Sets the option in obj, its section's struct, from the text of a value: a list element by element. Every
  * problem is told to c. Returns 0, -EINVAL, or -ENOMEM. */
 int option_set(const struct option *o, void *obj, const char *value, const struct complaint *c);
+
+/* Whether the option can be one of obj, its section's struct: false for those of another type of tunnel. */
+bool option_applies(const struct option *o, const void *obj);
 
 /* Sets what the file left open to the default: all of it, or (given) the elements of a list that it did not
  * name. Returns 0 or -ENOMEM. */

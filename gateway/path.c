@@ -10,6 +10,7 @@
 #include "gateway/path.h"
 
 #include "gateway/egress.h"
+#include "gateway/rx.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -142,7 +143,7 @@ static struct tunnel *error_tunnel(struct path *path, const struct gre_error *e)
 		.local = e->local, .remote = e->remote, .has_key = e->has_key, .key = e->key};
 	uint32_t i = gre_demux_find(path->demux, &ep);
 
-	return i == GRE_DEMUX_NONE ? NULL : tunnels_at(path->gw->tunnels, i);
+	return i == GRE_DEMUX_NONE || (i & GRE_ELSEWHERE) ? NULL : tunnels_at(path->gw->tunnels, i);
 }
 
 static void on_gre_error(void *arg, const struct gre_error *e)
@@ -205,6 +206,38 @@ void path_abandon(struct path_tables *tb)
 	free(tb);
 }
 
+/* Where the packets of GRE tunnel i come from. In transport mode the ends are those of the SA, and only the key tells tunnels
+ * apart that travel in it. */
+static int add_endpoint(struct gre_demux *d, const struct config *conf, uint32_t i)
+{
+	const struct conf_tunnel *c = &conf->tunnels[i];
+	const struct conf_tunnel *over = c->over ? config_tunnel(conf, c->over) : NULL;
+	struct gre_endpoint e = {.local = c->local,
+		.remote = c->remote,
+		.has_key = c->gre_has_key,
+		.key = c->gre_has_key ? c->gre_key : 0};
+
+	if (over)
+		e.over = (uint32_t)(over - conf->tunnels) + 1;
+	if (over && over->ike.mode == IPSEC_TRANSPORT)
+		e.local = e.remote = (struct addr){0};
+	return gre_demux_add(d, &e, i);
+}
+
+/* What comes in the clear for a tunnel that says over is told apart from what is for none, unless the endpoint is also that of
+ * another tunnel. */
+static int add_elsewhere(struct gre_demux *d, const struct config *conf, uint32_t i)
+{
+	const struct conf_tunnel *c = &conf->tunnels[i];
+	struct gre_endpoint e = {.local = c->local,
+		.remote = c->remote,
+		.has_key = c->gre_has_key,
+		.key = c->gre_has_key ? c->gre_key : 0};
+	int r = gre_demux_add(d, &e, i | GRE_ELSEWHERE);
+
+	return r == -EEXIST ? 0 : r;
+}
+
 int path_prepare(struct path *path, const struct tunnels *t, const struct config *conf,
 	struct path_tables **out, char *err, size_t errlen)
 {
@@ -222,15 +255,19 @@ int path_prepare(struct path *path, const struct tunnels *t, const struct config
 		goto fail;
 	for (uint32_t i = 0; i < conf->ntunnels; i++) {
 		const struct conf_tunnel *c = &conf->tunnels[i];
-		struct gre_endpoint e = {.local = c->local,
-			.remote = c->remote,
-			.has_key = c->gre_has_key,
-			.key = c->gre_has_key ? c->gre_key : 0};
 
-		r = gre_demux_add(tb->demux, &e, i);
+		if (c->type != TUNNEL_GRE)
+			continue;
+		r = add_endpoint(tb->demux, conf, i);
 		if (r < 0)
 			goto fail;
-		need[addr_is4(&c->local) ? 0 : 1] = true;
+		if (!c->over)
+			need[addr_is4(&c->local) ? 0 : 1] = true;
+	}
+	for (uint32_t i = 0; i < conf->ntunnels; i++) {
+		r = conf->tunnels[i].over ? add_elsewhere(tb->demux, conf, i) : 0;
+		if (r < 0)
+			goto fail;
 	}
 	for (int f = 0; f < 2; f++) {
 		if (!need[f] || path->gre[f])

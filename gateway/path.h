@@ -2,9 +2,11 @@
 /* path.h - the packet path: what rx.c, tx.c, forward.c and answer.c share.
  *
  *	rx.c       branch → tunnel known, inner packet valid, source allowed      ─┐
+ *	rx_ipsec.c branch → ESP opened → the same                                 ─┤
  *	tx.c       TUN → parsed                                                   ─┤ struct item, in batches
  *	forward.c  flow found or begun → exit chosen → translated → handed on     ◄┘
  *	tx.c       … to a tunnel: cut, encapsulated, sent     path.c: … to the TUN: joined, written
+ *	tx_ipsec.c … by ESP: sealed, sent in runs
  *	answer.c   what the gateway says itself: echo replies, ICMP errors
  *
  * Everything works on batches: packets lie in the receiver's buffers from the beginning of a batch to
@@ -86,6 +88,9 @@ void forward_batch(struct path *path, unsigned n);
 enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t);
 /* tx.c: queues bare GRE, without an inner packet (keepalives). */
 void tx_gre_header(struct path *path, struct tunnel *t, const struct gre_hdr *h);
+/* tx.c: a packet between these two was larger than the device that it would leave by takes: asks for its MTU, at most once a
+ * second. */
+void tx_ask_mtu(struct path *path, struct tunnel *t, const struct addr *local, const struct addr *remote);
 /* tx.c: sends what is queued. */
 void tx_flush(struct path *path);
 

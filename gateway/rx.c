@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* rx.c - from the branches: GRE socket → tunnel → valid inner packet → flow step.
  *
- * Read top to bottom at rx_gre: each step either passes the packet on or names the reason why not.
+ * Read from rx_gre at the end: each step either passes the packet on or names the reason why not.
  *
  * References: RFC 2784, 2890 (GRE), 6040 (ECN of the outer header), 7676 (IPv6 in GRE).
  */
+#include "gateway/rx.h"
+
 #include "gateway/address.h"
 #include "gateway/hostnet.h"
-#include "gateway/path.h"
 
 #include <arpa/inet.h>
 
@@ -75,10 +76,36 @@ static bool is_interface_address(const struct conf_tunnel *c, const struct pkt *
 	return !addr_is_none(&i->a) && addr_eq(&i->a, &p->t.dst);
 }
 
-/* The inner packet, from its octets to an item of the batch. *consumed: it was for the gateway itself. */
-static enum drop take_inner(struct path *path, struct item *it, const struct gre_rx *rx, bool *consumed)
+enum drop rx_take_parsed(struct path *path, struct item *it, uint8_t outer_tos, bool *is_item)
 {
 	struct tunnel *t = it->from;
+	enum drop d;
+
+	if (it->p.frag)
+		return DROP_INNER_FRAGMENT;
+	d = pkt_check_csum(&it->p);
+	if (d)
+		return d;
+	d = decap_ecn(&it->p, outer_tos);
+	if (d)
+		return d;
+	d = check_source(t->conf, &it->p.t.src);
+	if (d)
+		return d;
+	if (is_interface_address(t->conf, &it->p))
+		return answer_own(path, it);
+	/* The kernel behind the TUN would answer with an address of the machine's own LAN. */
+	if (it->p.ttl <= 1 && !hostnet_own(path->gw->hostnet, &it->p.t.dst)) {
+		answer_error(path, it, ANSWER_TTL, 0);
+		return DROP_TTL_EXPIRED;
+	}
+	*is_item = true;
+	return DROP_NONE;
+}
+
+/* What GRE carries, from its octets. */
+static enum drop take_inner(struct path *path, struct item *it, const struct gre_rx *rx, bool *is_item)
+{
 	enum drop d;
 
 	it->p = (struct pkt){.data = rx->payload, .len = rx->len};
@@ -87,27 +114,7 @@ static enum drop take_inner(struct path *path, struct item *it, const struct gre
 		return d;
 	if (it->p.ver != (rx->hdr.proto == GRE_PROTO_IPV4 ? 4 : 6))
 		return DROP_INNER_MALFORMED;
-	if (it->p.frag)
-		return DROP_INNER_FRAGMENT;
-	d = pkt_check_csum(&it->p);
-	if (d)
-		return d;
-	d = decap_ecn(&it->p, rx->tos);
-	if (d)
-		return d;
-	d = check_source(t->conf, &it->p.t.src);
-	if (d)
-		return d;
-	if (is_interface_address(t->conf, &it->p)) {
-		*consumed = true;
-		return answer_own(path, it);
-	}
-	/* The kernel behind the TUN would answer with an address of the machine's own LAN. */
-	if (it->p.ttl <= 1 && !hostnet_own(path->gw->hostnet, &it->p.t.dst)) {
-		answer_error(path, it, ANSWER_TTL, 0);
-		return DROP_TTL_EXPIRED;
-	}
-	return DROP_NONE;
+	return rx_take_parsed(path, it, rx->tos, is_item);
 }
 
 /* A keepalive's inside is the answer to it: a bare GRE header on its way back to the sender. It is no larger than what
@@ -126,15 +133,22 @@ static bool take_keepalive(struct path *path, struct tunnel *t, const struct gre
 	return true;
 }
 
-static struct tunnel *find_tunnel(struct path *path, const struct gre_rx *rx)
+static uint32_t find_tunnel(const struct path *path, const struct gre_rx *rx)
 {
-	struct gre_endpoint e = {.local = rx->local,
+	struct gre_endpoint e = {.over = rx->over,
+		.local = rx->local,
 		.remote = rx->remote,
 		.has_key = rx->hdr.has_key,
 		.key = rx->hdr.has_key ? rx->hdr.key : 0};
-	uint32_t i = gre_demux_find(path->demux, &e);
 
-	return i == GRE_DEMUX_NONE ? NULL : tunnels_at(path->gw->tunnels, i);
+	return gre_demux_find(path->demux, &e);
+}
+
+struct tunnel *rx_gre_tunnel(struct path *path, const struct gre_rx *rx)
+{
+	uint32_t i = find_tunnel(path, rx);
+
+	return i == GRE_DEMUX_NONE || (i & GRE_ELSEWHERE) ? NULL : tunnels_at(path->gw->tunnels, i);
 }
 
 static void unknown_sender(struct path *path, const struct gre_rx *rx)
@@ -154,21 +168,21 @@ static void unknown_sender(struct path *path, const struct gre_rx *rx)
 			addr_str(&rx->local, l));
 }
 
-/* One GRE packet, up to the flow step. Returns true when it is path->item[n] now. */
-static bool take_gre(struct path *path, struct item *it, const struct gre_rx *rx)
+bool rx_take_gre(struct path *path, struct item *it, const struct gre_rx *rx)
 {
-	bool consumed = false;
+	uint32_t i = find_tunnel(path, rx);
+	bool is_item = false;
 	struct tunnel *t;
-	enum drop d = rx->drop;
+	enum drop d;
 
-	if (d) {
-		path_drop(path, NULL, d, 1);
-		return false;
-	}
-	t = find_tunnel(path, rx);
+	t = i == GRE_DEMUX_NONE ? NULL : tunnels_at(path->gw->tunnels, i & ~GRE_ELSEWHERE);
 	if (!t) {
 		unknown_sender(path, rx);
 		return false;
+	}
+	if (i & GRE_ELSEWHERE) {
+		d = DROP_GRE_ELSEWHERE;
+		goto drop;
 	}
 	d = check_sequence(t, &rx->hdr);
 	if (!d && rx->hdr.proto == GRE_PROTO_NONE) {
@@ -184,14 +198,22 @@ static bool take_gre(struct path *path, struct item *it, const struct gre_rx *rx
 	if (take_keepalive(path, t, rx))
 		return false;
 	it->from = t;
-	d = take_inner(path, it, rx, &consumed);
+	d = take_inner(path, it, rx, &is_item);
 	/* Counted whether it goes on or not: what came by the tunnel. */
 	t->count.rx_packets++;
 	t->count.rx_bytes += rx->len;
 	if (!d)
-		return !consumed;
+		return is_item;
 drop:
 	path_drop(path, t, d, 1);
+	return false;
+}
+
+static bool take_gre(struct path *path, struct item *it, const struct gre_rx *rx)
+{
+	if (!rx->drop)
+		return rx_take_gre(path, it, rx);
+	path_drop(path, NULL, rx->drop, 1);
 	return false;
 }
 

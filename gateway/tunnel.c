@@ -8,6 +8,8 @@
  */
 #include "gateway/tunnel.h"
 
+#include "ipsec/esp.h"
+
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -26,6 +28,18 @@ struct tunnels {
 	uint32_t *next; /* v[i]'s next tunnel of the same site, as an index + 1; 0: the last */
 };
 
+static uint64_t hash_text(uint64_t h, const char *s, const unsigned char *key)
+{
+	unsigned char out[crypto_shorthash_BYTES];
+	uint64_t sum;
+
+	if (!s)
+		return h;
+	crypto_shorthash(out, (const unsigned char *)s, strlen(s) + 1, key);
+	memcpy(&sum, out, sizeof(sum));
+	return (h << 7 | h >> 57) ^ sum; /* in which place it stands counts */
+}
+
 /* What must be equal for flows to be carried on, also over a restart. */
 static uint64_t identity(const struct conf_tunnel *c)
 {
@@ -38,7 +52,32 @@ static uint64_t identity(const struct conf_tunnel *c)
 
 	_Static_assert(sizeof(id) == 44, "no padding may be hashed");
 	crypto_shorthash((unsigned char *)&h, (const unsigned char *)&id, sizeof(id), key);
-	return h;
+	/* Behind one address there may be many: who it is says the identity, or the tunnel that it comes by. */
+	h = hash_text(h, c->ike.local_id, key);
+	h = hash_text(h, c->ike.remote_id, key);
+	return hash_text(h, c->over, key);
+}
+
+static struct tunnel *tunnel_new(const struct conf_tunnel *c)
+{
+	struct tunnel *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->conf = c;
+	if (c->type != TUNNEL_IPSEC)
+		return t;
+	t->ipsec = calloc(1, sizeof(*t->ipsec));
+	if (t->ipsec)
+		return t;
+	free(t);
+	return NULL;
+}
+
+static void tunnel_free(struct tunnel *t)
+{
+	free(t->ipsec);
+	free(t);
 }
 
 static bool same_identity(const struct conf_tunnel *a, const struct conf_tunnel *b)
@@ -67,10 +106,9 @@ int tunnels_new(struct tunnels **out, const struct config *c, struct tunnels *ol
 			t->v[i] = o;
 			t->kept[i] = true;
 		} else {
-			t->v[i] = calloc(1, sizeof(struct tunnel));
+			t->v[i] = tunnel_new(&c->tunnels[i]);
 			if (!t->v[i])
 				goto fail;
-			t->v[i]->conf = &c->tunnels[i];
 		}
 		t->n++;
 	}
@@ -87,7 +125,7 @@ void tunnels_free(struct tunnels *t)
 		return;
 	for (uint32_t i = 0; i < t->n; i++)
 		if (!t->kept[i])
-			free(t->v[i]);
+			tunnel_free(t->v[i]);
 	free(t->v);
 	free(t->kept);
 	free(t->next);
@@ -153,6 +191,19 @@ static int bind_all(struct tunnels *t, struct flowstate *fs)
 	return r;
 }
 
+static void link_over(struct tunnels *t)
+{
+	for (uint32_t i = 0; i < t->n; i++)
+		t->v[i]->carries = false;
+	for (uint32_t i = 0; i < t->n; i++) {
+		struct tunnel *tn = t->v[i];
+
+		tn->over = tn->conf->over ? tunnels_by_name(t, tn->conf->over) : NULL;
+		if (tn->over)
+			tn->over->carries = true;
+	}
+}
+
 int tunnels_commit(struct tunnels *t, struct tunnels *old, struct flowstate *fs)
 {
 	int r;
@@ -160,6 +211,7 @@ int tunnels_commit(struct tunnels *t, struct tunnels *old, struct flowstate *fs)
 	if (old)
 		leave(t, old, fs);
 	r = bind_all(t, fs);
+	link_over(t);
 	for (uint32_t i = 0; old && i < FS_SLOTS; i++)
 		if (old->sites[i].first && !site_of(t, old->sites[i].id))
 			fs_unbind(fs, old->sites[i].id);
@@ -181,6 +233,18 @@ struct tunnel *tunnels_by_id(const struct tunnels *t, fs_id id)
 	struct tunnel *tn = t->by_slot[FS_SLOT(id)];
 
 	return tn && tn->id == id ? tn : NULL;
+}
+
+struct tunnel *tunnels_by_conn(const struct tunnels *t, uint32_t conn)
+{
+	struct tunnel *tn = t->by_slot[FS_SLOT(conn)];
+
+	return conn && tn && tn->ipsec && tn->ipsec->conn == conn ? tn : NULL;
+}
+
+bool tunnels_keeps(const struct tunnels *next, const struct tunnel *t)
+{
+	return tunnels_by_name(next, t->conf->name) == t;
 }
 
 struct tunnel *tunnels_by_name(const struct tunnels *t, const char *name)
@@ -222,25 +286,64 @@ struct tunnel *tunnels_of_site(const struct tunnels *t, fs_id site, uint64_t now
 
 enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms)
 {
-	return t->id == FS_ID_NONE || now_ms < t->down_until_ms ? TUNNEL_DOWN : TUNNEL_UP;
+	if (t->id == FS_ID_NONE || now_ms < t->down_until_ms)
+		return TUNNEL_DOWN;
+	if (t->ipsec)
+		return t->ipsec->suite ? TUNNEL_UP : TUNNEL_DOWN;
+	return t->over ? tunnel_state(t->over, now_ms) : TUNNEL_UP;
+}
+
+uint32_t tunnel_gre_overhead(const struct tunnel *t)
+{
+	uint32_t all = conf_tunnel_overhead(t->conf);
+
+	if (t->over && t->over->conf->ike.mode == IPSEC_TRANSPORT)
+		return all - (addr_is4(&t->conf->local) ? 20 : 40);
+	return all;
+}
+
+uint32_t tunnel_known_pmtu(const struct tunnel *t, uint64_t now_ms)
+{
+	return t->pmtu && now_ms < t->pmtu_until_ms ? t->pmtu : 0;
+}
+
+/* Octets that may be put into one outer packet of the tunnel, as far as the path is known; UINT32_MAX: it is not. */
+static uint32_t path_fits(const struct tunnel *t, uint64_t now_ms)
+{
+	uint32_t pmtu = tunnel_known_pmtu(t, now_ms), headers;
+
+	if (t->over) {
+		uint32_t fits = path_fits(t->over, now_ms);
+
+		if (t->over->conf->mtu < fits)
+			fits = t->over->conf->mtu;
+		headers = tunnel_gre_overhead(t);
+		return fits > headers ? fits - headers : 0;
+	}
+	if (!pmtu)
+		return UINT32_MAX;
+	if (!t->ipsec)
+		return pmtu - conf_tunnel_overhead(t->conf);
+	if (!t->ipsec->suite)
+		return UINT32_MAX;
+	headers = (addr_is4(&t->ipsec->remote.a) ? 20 : 40) + (t->ipsec->remote.port ? 8 : 0);
+	return esp_inner_max(t->ipsec->suite, pmtu - headers);
 }
 
 uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms)
 {
-	uint32_t mtu = t->conf->mtu;
+	uint32_t mtu = t->conf->mtu, fits = path_fits(t, now_ms);
 
-	if (t->pmtu && now_ms < t->pmtu_until_ms) {
-		uint32_t fits = t->pmtu - conf_tunnel_overhead(t->conf);
-
-		if (fits < mtu)
-			mtu = fits;
-	}
-	return ver == 6 && mtu < 1280 ? 1280 : mtu;
+	if (fits < mtu)
+		mtu = fits;
+	if (ver == 6 && mtu < 1280)
+		return 1280;
+	return mtu < 68 ? 68 : mtu; /* RFC 791: what every IPv4 link takes */
 }
 
 bool tunnel_path_mtu(struct tunnel *t, uint32_t mtu, uint64_t now_ms)
 {
-	uint32_t least = addr_is4(&t->conf->local) ? 576 : 1280;
+	uint32_t least = addr_is4(t->ipsec ? &t->ipsec->remote.a : &t->conf->local) ? 576 : 1280;
 	bool news;
 
 	if (mtu < least)

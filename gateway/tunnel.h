@@ -7,6 +7,7 @@
 #include "gateway/base/drop.h"
 #include "gateway/base/log.h"
 #include "gateway/config.h"
+#include "ipsec/ike.h"
 
 /* What is counted a tunnel, and once more for what no tunnel is known of. rx: from the branch, tx: to it;
  * inner packets and their IP octets, segments of super-packets each counted. */
@@ -15,8 +16,20 @@ struct counters {
 	uint64_t drops[DROP_COUNT];
 };
 
-/* GRE has no handshake: a tunnel is up until sending fails, and is tried again after a while. That packets come from
- * the branch says nothing of the way to it. */
+/* What a tunnel of type ipsec has besides. */
+struct tunnel_ipsec {
+	uint32_t conn; /* number of its connection, the tunnel's slot in the low 16 bits; 0: it has none */
+	struct ike_status status;
+	uint64_t status_ms;          /* when it came: its times count from then */
+	const struct suite *suite;   /* of the SA that is sent by; NULL: there is none, and the tunnel is down */
+	struct sa_end local, remote; /* its ends */
+	uint64_t mapping_ms;         /* when another end was last reported to the key exchange */
+	uint64_t failures;           /* handshakes that failed */
+	char last_failure[128];
+};
+
+/* IPsec is up when there is an SA to send by, and what travels over it with it. GRE has no handshake: it is up until
+ * sending fails, and is tried again after a while. That packets come from the branch says nothing of the way to it. */
 enum tunnel_state { TUNNEL_UP, TUNNEL_DOWN };
 #define TUNNEL_DOWN_MS 10000  /* how long a failure is remembered */
 #define TUNNEL_PMTU_MS 600000 /* how long a path MTU is (RFC 1191 6.3) */
@@ -37,6 +50,9 @@ struct tunnel {
 	uint16_t fragment_id; /* of the next inner packet that is cut into fragments */
 	uint32_t answers;     /* token bucket of our own ICMP messages into this tunnel */
 	uint64_t answers_ms;
+	struct tunnel_ipsec *ipsec; /* of type ipsec, else NULL; owned */
+	struct tunnel *over;        /* gre: the ipsec tunnel that it travels in, or NULL */
+	bool carries;               /* ipsec: some GRE tunnel travels in it */
 	struct counters count;
 	struct log_limit loglim;
 };
@@ -63,6 +79,12 @@ uint32_t tunnels_count(const struct tunnels *t);
 struct tunnel *tunnels_by_id(const struct tunnels *t, fs_id id);
 struct tunnel *tunnels_by_name(const struct tunnels *t, const char *name);
 
+/* The tunnel of a connection's number, or NULL. */
+struct tunnel *tunnels_by_conn(const struct tunnels *t, uint32_t conn);
+
+/* Whether a reload to next keeps the tunnel (tunnels_new took it over). */
+bool tunnels_keeps(const struct tunnels *next, const struct tunnel *t);
+
 /* The best tunnel of the site: up before down, then the lowest priority, then by name. NULL: it has none. */
 struct tunnel *tunnels_of_site(const struct tunnels *t, fs_id site, uint64_t now_ms);
 
@@ -75,6 +97,13 @@ uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms);
 /* The path of the outer packets takes no more than mtu octets. Believed down to 576 (IPv4) or 1280 (IPv6). Returns
  * whether that is news. */
 bool tunnel_path_mtu(struct tunnel *t, uint32_t mtu, uint64_t now_ms);
+
+/* Octets that a GRE tunnel puts before an inner packet of what carries it: GRE header, and the IP header where there is one
+ * (over an ipsec tunnel in transport mode there is none). */
+uint32_t tunnel_gre_overhead(const struct tunnel *t);
+
+/* The MTU of the path that a report lowered, of outer packets, while it is believed; 0: nothing is known. */
+uint32_t tunnel_known_pmtu(const struct tunnel *t, uint64_t now_ms);
 
 /* May the gateway send a message of its own into this tunnel (100 at once, 100 a second)? Takes a token. */
 bool tunnel_may_answer(struct tunnel *t, uint64_t now_ms);

@@ -7,8 +7,10 @@
  *
  * References: RFC 6040 4.1 (ECN), RFC 2983 (DSCP), RFC 791 (fragmentation), RFC 7676.
  */
+#include "gateway/base/be.h"
 #include "gateway/base/csum.h"
-#include "gateway/path.h"
+#include "gateway/ipsec.h"
+#include "ipsec/esp.h"
 
 #include <errno.h>
 #include <netinet/ip.h>
@@ -70,9 +72,73 @@ static struct gre_tx *next_tx(
 	return tx;
 }
 
+/* The IP header of a GRE packet that travels in an ipsec tunnel: nobody else makes it. */
+static uint32_t outer_header(uint8_t *h, const struct conf_tunnel *c, uint8_t tos, uint32_t len)
+{
+	uint16_t sum;
+
+	if (addr_is4(&c->local)) {
+		memset(h, 0, 20);
+		h[0] = 0x45;
+		h[1] = tos;
+		be16_put(h + 2, (uint16_t)(20 + len));
+		h[6] = 0x40; /* DF: with it the identification means nothing (RFC 6864) */
+		h[8] = c->ttl;
+		h[9] = IPPROTO_GRE;
+		memcpy(h + 12, &c->local.w[3], 4);
+		memcpy(h + 16, &c->remote.w[3], 4);
+		sum = (uint16_t)~csum_fold(csum_add(0, h, 20));
+		memcpy(h + 10, &sum, 2);
+		return 20;
+	}
+	be32_put(h, 6u << 28 | (uint32_t)tos << 20);
+	be16_put(h + 4, (uint16_t)len);
+	h[6] = IPPROTO_GRE;
+	h[7] = c->ttl;
+	memcpy(h + 8, &c->local, 16);
+	memcpy(h + 24, &c->remote, 16);
+	return 40;
+}
+
+/* GRE into the ipsec tunnel that carries it: with an IP header in tunnel mode, by itself in transport mode. */
+static void queue_over(struct path *path, struct tunnel *t, const struct gre_hdr *h, const struct iovec *payload,
+	unsigned n, uint8_t tos)
+{
+	uint8_t ip[40], gre[GRE_HDR_MAX];
+	struct iovec part[2 + GRE_TX_PARTS] = {{ip, 0}, {gre, 0}};
+	uint8_t next = IPPROTO_GRE;
+	uint32_t octets = 0;
+	enum drop d;
+
+	part[1].iov_len = gre_encode(gre, h, payload, n);
+	for (unsigned i = 0; i < n; i++) {
+		part[2 + i] = payload[i];
+		octets += (uint32_t)payload[i].iov_len;
+	}
+	if (t->over->conf->ike.mode == IPSEC_TUNNEL) {
+		part[0].iov_len = outer_header(ip, t->conf, tos, (uint32_t)part[1].iov_len + octets);
+		next = addr_is4(&t->conf->local) ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6;
+	}
+	d = tx_ipsec(path, t->over, t, next, part, 2 + n, tos, octets);
+	if (d)
+		path_drop(path, t, d, 1);
+}
+
 void tx_gre_header(struct path *path, struct tunnel *t, const struct gre_hdr *h)
 {
-	next_tx(path, t, h, NULL, 0);
+	if (t->over)
+		queue_over(path, t, h, NULL, 0, 0);
+	else
+		next_tx(path, t, h, NULL, 0);
+}
+
+static void queue_ipsec(struct path *path, const struct pkt *p, struct tunnel *t, const struct iovec *part,
+	unsigned n, uint8_t tos, uint32_t octets)
+{
+	enum drop d = tx_ipsec(path, t, t, p->ver == 4 ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6, part, n, tos, octets);
+
+	if (d)
+		path_drop(path, t, d, 1);
 }
 
 /* One wire packet: hlen octets at hdr, plen at payload. */
@@ -85,23 +151,34 @@ static void queue(struct path *path, const struct pkt *p, struct tunnel *t, cons
 		.key = c->gre_key,
 		.has_csum = c->gre_checksum,
 		.has_seq = c->gre_sequence};
+	uint8_t tos = (uint8_t)((c->dscp == DSCP_INHERIT ? p->tos & ~ECN_MASK : c->dscp << 2) | (p->tos & ECN_MASK));
+	struct iovec part[2] = {{(void *)(uintptr_t)hdr, hlen}, {(void *)(uintptr_t)payload, plen}};
+	unsigned first = hlen ? 0 : 1;
 	struct gre_tx *tx;
 	uint8_t *copy;
 
+	if (t->ipsec) {
+		queue_ipsec(path, p, t, part + first, 2 - first, tos, hlen + plen);
+		return;
+	}
 	if (h.has_seq)
 		h.seq = t->tx_seq++;
+	if (t->over) {
+		queue_over(path, t, &h, part + first, 2 - first, tos);
+		return;
+	}
 	tx = next_tx(path, t, &h, &copy, hlen + plen);
-	tx->tos = (uint8_t)((c->dscp == DSCP_INHERIT ? p->tos & ~ECN_MASK : c->dscp << 2) |
-			    (p->tos & ECN_MASK));
+	tx->tos = tos;
 	/* Where even 1280 octets of IPv6 do not fit the path, the outer packet is fragmented. */
-	tx->df = !(t->pmtu && path->now < t->pmtu_until_ms &&
-		   hlen + plen + conf_tunnel_overhead(t->conf) > t->pmtu);
+	tx->df = !(tunnel_known_pmtu(t, path->now) &&
+		   hlen + plen + conf_tunnel_overhead(t->conf) > tunnel_known_pmtu(t, path->now));
 	if (hlen) {
 		if (hdr != copy)
 			memcpy(copy, hdr, hlen);
-		tx->part[tx->nparts++] = (struct iovec){copy, hlen};
+		part[0].iov_base = copy;
 	}
-	tx->part[tx->nparts++] = (struct iovec){(void *)(uintptr_t)payload, plen};
+	tx->nparts = (uint8_t)(2 - first);
+	memcpy(tx->part, part + first, tx->nparts * sizeof(part[0]));
 }
 
 /* Options for later fragments: those with the copied flag (RFC 791 3.1), padded. Returns the header's length.
@@ -194,10 +271,9 @@ enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
 
 /* EMSGSIZE: larger than the MTU of the device that it would leave by. The kernel knows that MTU only for a
  * connected socket, so one is asked; the next packet's sender will be told. */
-static void too_big_for_device(struct path *path, struct tunnel *t)
+void tx_ask_mtu(struct path *path, struct tunnel *t, const struct addr *local, const struct addr *remote)
 {
-	const struct conf_tunnel *c = t->conf;
-	bool v4 = addr_is4(&c->local);
+	bool v4 = addr_is4(remote);
 	int s, mtu = 0;
 	socklen_t len = sizeof(mtu), alen;
 	union {
@@ -206,22 +282,22 @@ static void too_big_for_device(struct path *path, struct tunnel *t)
 		struct sockaddr_in6 in6;
 	} from = {0}, to = {0};
 
-	if (t->pmtu && path->now < t->pmtu_until_ms && path->now - (t->pmtu_until_ms - TUNNEL_PMTU_MS) < 1000)
+	if (tunnel_known_pmtu(t, path->now) && path->now - (t->pmtu_until_ms - TUNNEL_PMTU_MS) < 1000)
 		return; /* asked within the last second */
 	s = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (s < 0)
 		return;
 	if (v4) {
 		alen = sizeof(to.in);
-		from.in = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = c->local.w[3]};
+		from.in = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = local->w[3]};
 		to.in = (struct sockaddr_in){
-			.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = c->remote.w[3]};
+			.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = remote->w[3]};
 	} else {
 		alen = sizeof(to.in6);
 		from.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6};
 		to.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(9)};
-		memcpy(&from.in6.sin6_addr, &c->local, 16);
-		memcpy(&to.in6.sin6_addr, &c->remote, 16);
+		memcpy(&from.in6.sin6_addr, local, 16);
+		memcpy(&to.in6.sin6_addr, remote, 16);
 	}
 	if (bind(s, &from.sa, alen) == 0 && connect(s, &to.sa, alen) == 0 &&
 		getsockopt(s, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu, &len) == 0 &&
@@ -246,7 +322,7 @@ static void sent(struct path *path, struct txq *q, unsigned i)
 		path_drop(path, t, DROP_QUEUE_FULL, 1);
 		return;
 	case EMSGSIZE:
-		too_big_for_device(path, t);
+		tx_ask_mtu(path, t, &t->conf->local, &t->conf->remote);
 		path_drop(path, t, DROP_TOO_BIG, 1);
 		return;
 	default:
@@ -269,4 +345,5 @@ void tx_flush(struct path *path)
 			sent(path, q, i);
 		q->n = 0;
 	}
+	tx_ipsec_flush(path);
 }

@@ -20,11 +20,12 @@ int value_bad(const struct complaint *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	c->say(c->arg, text);
+	if (c)
+		c->say(c->arg, text);
 	return -EINVAL;
 }
 
-static int bad_value(
+int value_invalid(
 	const char *s, const struct value_type *t, const struct value_range *r, const struct complaint *c)
 {
 	char expected[256];
@@ -33,12 +34,25 @@ static int bad_value(
 		value_describe(t, r, expected, sizeof(expected)));
 }
 
-static const struct value_word *find_word(const struct value_range *r, const char *s)
+const struct value_word *value_find_word(const struct value_range *r, const char *s)
 {
 	for (const struct value_word *w = r->words; w && w->name; w++)
 		if (strcmp(w->name, s) == 0)
 			return w;
 	return NULL;
+}
+
+int value_grow(void **list, size_t n, size_t size)
+{
+	void *p;
+
+	if (n & (n - 1))
+		return 0;
+	p = reallocarray(*list, n ? 2 * n : 1, size);
+	if (!p)
+		return -ENOMEM;
+	*list = p;
+	return 0;
 }
 
 bool value_number(const char *s, const char **end, uint64_t *out)
@@ -66,7 +80,7 @@ bool value_number(const char *s, const char **end, uint64_t *out)
 static int to_number(const char *s, const struct value_type *t, const struct value_range *r,
 	const struct complaint *c, uint32_t *out)
 {
-	const struct value_word *w = find_word(r, s);
+	const struct value_word *w = value_find_word(r, s);
 	const char *end;
 	uint64_t v;
 
@@ -75,7 +89,7 @@ static int to_number(const char *s, const struct value_type *t, const struct val
 		return 0;
 	}
 	if (t->words_only || !value_number(s, &end, &v))
-		return bad_value(s, t, r, c);
+		return value_invalid(s, t, r, c);
 	if (t == &value_size && *end && !end[1]) {
 		const char *unit = strchr("kMG", *end);
 
@@ -85,7 +99,7 @@ static int to_number(const char *s, const struct value_type *t, const struct val
 		}
 	}
 	if (*end || v < r->min || v > r->max)
-		return bad_value(s, t, r, c);
+		return value_invalid(s, t, r, c);
 	*out = (uint32_t)v;
 	return 0;
 }
@@ -114,10 +128,10 @@ static int parse_bool(void *field, const char *s, const struct value_type *t, co
 {
 	static const struct value_word words[] = {
 		{"yes", 1}, {"true", 1}, {"on", 1}, {"no", 0}, {"false", 0}, {"off", 0}, {NULL, 0}};
-	const struct value_word *w = find_word(&(struct value_range){.words = words}, s);
+	const struct value_word *w = value_find_word(&(struct value_range){.words = words}, s);
 
 	if (!w)
-		return bad_value(s, t, r, c);
+		return value_invalid(s, t, r, c);
 	*(bool *)field = w->value;
 	return 0;
 }
@@ -131,7 +145,7 @@ static int parse_bit(void *field, const char *s, const struct value_type *t, con
 	if (err)
 		return err;
 	if (v == 0 || (v & (v - 1)) != 0)
-		return bad_value(s, t, r, c);
+		return value_invalid(s, t, r, c);
 	*(uint32_t *)field = v;
 	return 0;
 }
@@ -162,9 +176,10 @@ static int parse_tunnel_type(void *field, const char *s, const struct value_type
 	uint32_t v = 0;
 	int err;
 
-	if (strcmp(s, "ipsec") == 0 || strcmp(s, "interconnect") == 0)
-		return value_bad(
-			c, VALUE_SHOWN ": tunnels of this type are not in this version; expected gre", s);
+	if (strcmp(s, "interconnect") == 0)
+		return value_bad(c,
+			VALUE_SHOWN ": tunnels of this type are not in this version; expected gre or ipsec",
+			s);
 	err = to_number(s, t, r, c, &v);
 	if (!err)
 		*(enum conf_tunnel_type *)field = (enum conf_tunnel_type)v;
@@ -177,7 +192,7 @@ static int parse_log_level(void *field, const char *s, const struct value_type *
 	int level = log_level_parse(s);
 
 	if (level < 0)
-		return bad_value(s, t, r, c);
+		return value_invalid(s, t, r, c);
 	*(enum log_level *)field = (enum log_level)level;
 	return 0;
 }
@@ -207,7 +222,9 @@ static bool eq_u32(const void *a, const void *b)
 	return *(const uint32_t *)a == *(const uint32_t *)b;
 }
 
-static_assert(sizeof(enum conf_nat) == 4 && sizeof(enum conf_tunnel_type) == 4 && sizeof(enum log_level) == 4,
+static_assert(sizeof(enum conf_nat) == 4 && sizeof(enum conf_tunnel_type) == 4 &&
+		      sizeof(enum log_level) == 4 && sizeof(enum conf_ipsec_mode) == 4 &&
+		      sizeof(enum conf_crypto) == 4,
 	"eq_u32 compares enums too");
 
 static bool eq_gre_key(const void *a, const void *b)
@@ -228,7 +245,7 @@ bool value_is_name(const char *s)
 	return n >= 1 && n <= VALUE_NAME_MAX && !s[n];
 }
 
-static int set_text(char **field, const char *s)
+int value_set_text(char **field, const char *s)
 {
 	char *copy = strdup(s);
 
@@ -242,7 +259,7 @@ static int set_text(char **field, const char *s)
 static int parse_name(void *field, const char *s, const struct value_type *t, const struct value_range *r,
 	const struct complaint *c)
 {
-	return value_is_name(s) ? set_text(field, s) : bad_value(s, t, r, c);
+	return value_is_name(s) ? value_set_text(field, s) : value_invalid(s, t, r, c);
 }
 
 /* The kernel takes more, but '%' makes it choose a number, and nftables gives '*' and '"' a meaning. */
@@ -250,26 +267,26 @@ static int parse_ifname(void *field, const char *s, const struct value_type *t, 
 	const struct complaint *c)
 {
 	if (!value_is_name(s) || strlen(s) >= IFNAMSIZ || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
-		return bad_value(s, t, r, c);
-	return set_text(field, s);
+		return value_invalid(s, t, r, c);
+	return value_set_text(field, s);
 }
 
 static int parse_path(void *field, const char *s, const struct value_type *t, const struct value_range *r,
 	const struct complaint *c)
 {
 	if (s[0] != '/' || strlen(s) > r->max)
-		return bad_value(s, t, r, c);
-	return set_text(field, s);
+		return value_invalid(s, t, r, c);
+	return value_set_text(field, s);
 }
 
-static bool eq_text(const void *a, const void *b)
+bool value_eq_text(const void *a, const void *b)
 {
 	const char *x = *(char *const *)a, *y = *(char *const *)b;
 
 	return x && y ? strcmp(x, y) == 0 : x == y;
 }
 
-static void free_text(void *field)
+void value_free_text(void *field)
 {
 	free(*(char **)field);
 }
@@ -291,14 +308,18 @@ const struct value_type value_log_level = {
 	.what = "error, warning, notice, info or debug", .parse = parse_log_level, .eq = eq_u32};
 const struct value_type value_ifname = {.what = "an interface name of 1 to 15 of A-Z a-z 0-9 _ . -",
 	.parse = parse_ifname,
-	.eq = eq_text,
-	.free = free_text};
-const struct value_type value_path = {
-	.what = "an absolute path", .bounded = true, .parse = parse_path, .eq = eq_text, .free = free_text};
+	.eq = value_eq_text,
+	.free = value_free_text};
+const struct value_type value_path = {.what = "an absolute path",
+	.bounded = true,
+	.parse = parse_path,
+	.eq = value_eq_text,
+	.free = value_free_text};
 const struct value_type value_name = {.what = "a name of 1 to 63 of A-Z a-z 0-9 _ . -",
 	.parse = parse_name,
-	.eq = eq_text,
-	.free = free_text};
+	.eq = value_eq_text,
+	.free = value_free_text};
+const struct value_type value_word = {.words_only = true, .parse = parse_u32, .eq = eq_u32};
 const struct value_type value_gre_key = {
 	.what = "a number", .bounded = true, .parse = parse_gre_key, .eq = eq_gre_key};
 

@@ -38,14 +38,32 @@ static int parse_addr(void *field, const char *s, const struct value_type *t, co
 {
 	struct addr a;
 
-	(void)t;
 	(void)r;
 	if (addr_parse(s, &a) < 0)
-		return value_bad(c, VALUE_SHOWN " is not an address; expected an IPv4 or IPv6 address", s);
+		return value_bad(c, VALUE_SHOWN " is not an address; expected %s", s, t->what);
 	if (!value_is_host(&a))
 		return value_bad(c, not_host, s);
 	*(struct addr *)field = a;
 	return 0;
+}
+
+/* field is the struct conf_tunnel. */
+static int parse_remote(void *field, const char *s, const struct value_type *t, const struct value_range *r,
+	const struct complaint *c)
+{
+	struct conf_tunnel *tunnel = field;
+
+	if (strcmp(s, "any") != 0)
+		return parse_addr(&tunnel->remote, s, t, r, c);
+	tunnel->remote_any = true;
+	return 0;
+}
+
+static bool eq_remote(const void *a, const void *b)
+{
+	const struct conf_tunnel *x = a, *y = b;
+
+	return addr_eq(&x->remote, &y->remote) && x->remote_any == y->remote_any;
 }
 
 static bool eq_addr(const void *a, const void *b)
@@ -119,20 +137,6 @@ static bool eq_ifaddrs(const void *a, const void *b)
 	return true;
 }
 
-/* Room for one more element of a list of n: the room is always the power of two at or above n. */
-static int grow(void **list, size_t n, size_t size)
-{
-	void *p;
-
-	if (n & (n - 1))
-		return 0;
-	p = reallocarray(*list, n ? 2 * n : 1, size);
-	if (!p)
-		return -ENOMEM;
-	*list = p;
-	return 0;
-}
-
 static int parse_prefix(void *field, const char *s, const struct value_type *t, const struct value_range *r,
 	const struct complaint *c)
 {
@@ -144,7 +148,7 @@ static int parse_prefix(void *field, const char *s, const struct value_type *t, 
 	(void)r;
 	if (err)
 		return bad_prefix(err, s, &p, c);
-	err = grow((void **)&list->p, list->n, sizeof(*list->p));
+	err = value_grow((void **)&list->p, list->n, sizeof(*list->p));
 	if (!err)
 		list->p[list->n++] = p;
 	return err;
@@ -252,7 +256,7 @@ static int parse_service(void *field, const char *s, const struct value_type *t,
 		return value_bad(
 			c, VALUE_SHOWN " is not a service; expected icmp, tcp/PORT, udp/PORT or any", s);
 	}
-	err = grow((void **)&e->local_services, e->nlocal_services, sizeof(*e->local_services));
+	err = value_grow((void **)&e->local_services, e->nlocal_services, sizeof(*e->local_services));
 	if (!err)
 		e->local_services[e->nlocal_services++] = new;
 	return err;
@@ -297,6 +301,8 @@ static void free_services(void *field)
 }
 
 const struct value_type value_addr = {.what = "an IPv4 or IPv6 address", .parse = parse_addr, .eq = eq_addr};
+const struct value_type value_remote = {
+	.what = "any, or an IPv4 or IPv6 address", .parse = parse_remote, .eq = eq_remote};
 const struct value_type value_ifaddrs = {.what = "a list of at most one IPv4 and one IPv6 ADDRESS/LEN",
 	.list = true,
 	.parse = parse_ifaddr,
@@ -309,6 +315,7 @@ const struct value_type value_prefixes = {.what = "a list of prefixes ADDRESS/LE
 	.free = free_prefixes};
 const struct value_type value_pools = {.what = "a list of at most one IPv4 and one IPv6 prefix ADDRESS/LEN",
 	.list = true,
+	.fills = true,
 	.parse = parse_pool,
 	.eq = eq_pools};
 const struct value_type value_services = {.what = "a list of icmp, tcp/PORT, udp/PORT or any",

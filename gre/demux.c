@@ -18,9 +18,9 @@ _Static_assert(crypto_shorthash_BYTES == sizeof(uint64_t), "a hash is one number
 /* An endpoint without holes, so that it hashes and compares as memory. */
 struct key {
 	struct addr local, remote;
-	uint32_t has_key, key;
+	uint32_t over, has_key, key, pad;
 };
-_Static_assert(sizeof(struct key) == 40, "no padding");
+_Static_assert(sizeof(struct key) == 48, "no padding");
 
 struct slot {
 	struct key k;
@@ -39,6 +39,7 @@ static struct key key_of(const struct gre_endpoint *e)
 	return (struct key){
 		.local = e->local,
 		.remote = e->remote,
+		.over = e->over,
 		.has_key = e->has_key,
 		.key = e->has_key ? e->key : 0,
 	};

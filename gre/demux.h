@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* demux.h - which tunnel a GRE packet belongs to: (local, remote, key or none) → a number of the caller's. */
+/* demux.h - which tunnel a GRE packet belongs to: (how it came, local, remote, key or none) → a number of the caller's. */
 #ifndef ARRD_GRE_DEMUX_H
 #define ARRD_GRE_DEMUX_H
 
@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct gre_endpoint {
+	uint32_t over; /* what it came in, a number of the caller's; 0: in the clear */
 	struct addr local, remote;
 	bool has_key; /* a tunnel without a key takes only packets without one */
 	uint32_t key;

@@ -9,58 +9,31 @@
  */
 #include "gre/sock.h"
 
-#include "gateway/base/be.h"
 #include "gateway/base/pkt.h"
 #include "gre/sock_private.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/sock_diag.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#define IP4_HDR 20
-
-/* What ICMP reported of a packet that was sent comes out of the next call that receives, once. So a call that fails is
- * made again; more often than once, since another report can come in between. */
-#define PENDING_ERRORS 4
-
-static int set_int(int fd, int level, int name, int value)
-{
-	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
-/* Without CAP_NET_ADMIN the system's limit holds, which is no reason not to start. */
-static void set_buffer(int fd, int forced, int limited, uint32_t octets)
-{
-	int value = octets < INT_MAX / 2 ? (int)octets
-					 : INT_MAX / 2; /* the kernel doubles it, for its overhead */
-
-	if (set_int(fd, SOL_SOCKET, forced, value) < 0)
-		(void)set_int(fd, SOL_SOCKET, limited, value);
-}
 
 static int set_options(struct gre_sock *s, uint32_t buffer)
 {
 	int err;
 
-	if (buffer) {
-		set_buffer(s->fd, SO_RCVBUFFORCE, SO_RCVBUF, buffer);
-		set_buffer(s->fd, SO_SNDBUFFORCE, SO_SNDBUF, buffer);
-	}
+	msg_buffers(s->fd, buffer);
 	err = gre_sock_set_df(s, true);
 	if (err)
 		return err;
 	if (s->family == AF_INET)
-		return set_int(s->fd, IPPROTO_IP, IP_RECVERR, 1);
-	err = set_int(s->fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+		return msg_option(s->fd, IPPROTO_IP, IP_RECVERR, 1);
+	err = msg_option(s->fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
 	if (!err)
-		err = set_int(s->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+		err = msg_option(s->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 	if (!err)
-		err = set_int(s->fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+		err = msg_option(s->fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
 	if (!err)
-		err = set_int(s->fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
+		err = msg_option(s->fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
 	return err;
 }
 
@@ -118,74 +91,7 @@ int gre_sock_fd(const struct gre_sock *s)
 
 uint32_t gre_sock_lost(const struct gre_sock *s)
 {
-	uint32_t mem[SK_MEMINFO_VARS] = {0};
-	socklen_t len = sizeof(mem);
-
-	if (getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0 ||
-		len <= SK_MEMINFO_DROPS * sizeof(mem[0]))
-		return 0;
-	return mem[SK_MEMINFO_DROPS];
-}
-
-/* The kernel has checked the outer header; here only that nothing is read behind the packet. */
-static enum drop take_outer4(struct gre_rx *rx)
-{
-	uint32_t hlen, total, src, dst;
-
-	if (rx->len < IP4_HDR)
-		return DROP_OUTER_MALFORMED;
-	hlen = (rx->payload[0] & 0xfu) * 4;
-	total = be16_get(rx->payload + 2);
-	if (hlen < IP4_HDR || total < hlen || total > rx->len)
-		return DROP_OUTER_MALFORMED;
-	memcpy(&src, rx->payload + 12, 4);
-	memcpy(&dst, rx->payload + 16, 4);
-	rx->remote = addr_from4(src);
-	rx->local = addr_from4(dst);
-	rx->tos = rx->payload[1];
-	rx->ttl = rx->payload[8];
-	rx->payload += hlen;
-	rx->len = total - hlen;
-	return DROP_NONE;
-}
-
-static uint8_t cmsg_octet(struct cmsghdr *c)
-{
-	int v;
-
-	memcpy(&v, CMSG_DATA(c), sizeof(v));
-	return (uint8_t)v;
-}
-
-static enum drop take_outer6(struct gre_rx *rx, struct msghdr *m)
-{
-	const union sockaddr_any *from = m->msg_name;
-	struct in6_pktinfo to;
-	bool have_to = false;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-		if (c->cmsg_level != IPPROTO_IPV6)
-			continue;
-		switch (c->cmsg_type) {
-		case IPV6_PKTINFO:
-			memcpy(&to, CMSG_DATA(c), sizeof(to));
-			rx->local = addr_from6(&to.ipi6_addr);
-			have_to = true;
-			break;
-		case IPV6_TCLASS:
-			rx->tos = cmsg_octet(c);
-			break;
-		case IPV6_HOPLIMIT:
-			rx->ttl = cmsg_octet(c);
-			break;
-		default:
-			break;
-		}
-	}
-	if (!have_to || m->msg_namelen < sizeof(from->in6))
-		return DROP_OUTER_MALFORMED;
-	rx->remote = addr_from6(&from->in6.sin6_addr);
-	return DROP_NONE;
+	return msg_lost(s->fd);
 }
 
 /* Did the kernel's GRO merge this packet? Then it has verified the GRE checksum of each part, and the one in
@@ -200,15 +106,20 @@ static bool is_merged(uint8_t *inner, uint32_t len)
 
 static void take(struct gre_sock *s, unsigned i, struct gre_rx *rx)
 {
-	struct msghdr *m = &s->rx_msg[i].msg_hdr;
+	const struct msghdr *m = &s->rx_msg[i].msg_hdr;
+	struct msg_outer o = {0};
 
 	*rx = (struct gre_rx){.payload = s->rx_iov[i].iov_base, .len = s->rx_msg[i].msg_len};
 	if (m->msg_flags & MSG_TRUNC)
 		rx->drop = DROP_OUTER_MALFORMED;
 	else
-		rx->drop = s->family == AF_INET ? take_outer4(rx) : take_outer6(rx, m);
+		rx->drop = s->family == AF_INET ? msg_outer4(&rx->payload, &rx->len, &o) : msg_outer(m, &o);
 	if (rx->drop)
 		return;
+	rx->local = o.local;
+	rx->remote = o.remote;
+	rx->ttl = o.ttl;
+	rx->tos = o.tos;
 	rx->drop = gre_decode(rx->payload, rx->len, &rx->hdr);
 	if (rx->drop == DROP_GRE_CHECKSUM && is_merged(rx->payload + rx->hdr.len, rx->len - rx->hdr.len))
 		rx->drop = DROP_NONE;
@@ -233,13 +144,7 @@ int gre_sock_recv(struct gre_sock *s, struct gre_rx out[static GRE_BATCH])
 		m->msg_control = &s->rx_control[i];
 		m->msg_controllen = sizeof(s->rx_control[i]);
 	}
-	for (unsigned tries = 0; (n = recvmmsg(s->fd, s->rx_msg, GRE_BATCH, MSG_DONTWAIT, NULL)) < 0;
-		tries++) {
-		if (errno == EAGAIN)
-			return 0;
-		if (tries == PENDING_ERRORS)
-			return -errno;
-	}
+	n = msg_recv(s->fd, s->rx_msg, GRE_BATCH);
 	for (int i = 0; i < n; i++)
 		take(s, (unsigned)i, &out[i]);
 	return n;

@@ -18,6 +18,7 @@ struct gre_sock;
  * GRE_HEADROOM writable octets before it. drop: why it cannot be used (addresses may be unset then). */
 #define GRE_HEADROOM 64
 struct gre_rx {
+	uint32_t over; /* what it came in: 0 from a socket; see struct gre_endpoint */
 	struct addr local, remote;
 	struct gre_hdr hdr;
 	uint8_t ttl, tos; /* of the outer header */

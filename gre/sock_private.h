@@ -4,24 +4,10 @@
 #ifndef ARRD_GRE_SOCK_PRIVATE_H
 #define ARRD_GRE_SOCK_PRIVATE_H
 
+#include "gateway/base/msg.h"
 #include "gre/sock.h"
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-
-#define RX_SLOT     (GRE_HEADROOM + 65536) /* an IPv4 datagram and an IPv6 payload have at most 65535 octets */
-#define CONTROL_MAX 256                    /* octets of ancillary data a message */
-
-union sockaddr_any {
-	struct sockaddr sa;
-	struct sockaddr_in in;
-	struct sockaddr_in6 in6;
-};
-
-union control {
-	struct cmsghdr align;
-	uint8_t b[CONTROL_MAX];
-};
+#define RX_SLOT (GRE_HEADROOM + 65536) /* an IPv4 datagram and an IPv6 payload have at most 65535 octets */
 
 struct gre_sock {
 	int fd, family;
@@ -31,13 +17,13 @@ struct gre_sock {
 
 	struct mmsghdr rx_msg[GRE_BATCH];
 	struct iovec rx_iov[GRE_BATCH];
-	union sockaddr_any rx_name[GRE_BATCH];
-	union control rx_control[GRE_BATCH];
+	union msg_name rx_name[GRE_BATCH];
+	union msg_control rx_control[GRE_BATCH];
 
 	struct mmsghdr tx_msg[GRE_BATCH];
 	struct iovec tx_iov[GRE_BATCH][1 + GRE_TX_PARTS];
-	union sockaddr_any tx_name[GRE_BATCH];
-	union control tx_control[GRE_BATCH];
+	union msg_name tx_name[GRE_BATCH];
+	union msg_control tx_control[GRE_BATCH];
 	uint8_t tx_hdr[GRE_BATCH][GRE_HDR_MAX];
 };
 

@@ -61,7 +61,7 @@ struct ike_options {
 	struct mailbox *box;
 	struct sad *sad;
 	struct ipsec_sock *sock[2][2]; /* [IPSEC_UDP_500, IPSEC_UDP_4500][IPv4, IPv6]; NULL where there is none */
-	enum crypto_provider provider; /* for keys of ESP */
+	struct crypto_keys *keys;      /* where keys of ESP are made; outlives ike_stop and the last SA */
 	uint32_t threads;              /* of charon; at least 8 */
 	uint32_t cookie_threshold;     /* half-open IKE_SAs from which on cookies are asked for */
 	uint32_t block_threshold;      /* half-open IKE_SAs of one address from which on it is ignored */
@@ -105,7 +105,7 @@ void ike_mapping(struct ike *ike, const struct sa *inbound, const struct sa_end 
 
 /* ---- to the loop ------------------------------------------------------------------------------------ */
 
-enum ike_state { IKE_DOWN, IKE_CONNECTING, IKE_ESTABLISHED };
+enum ike_state { IKE_STATE_DOWN, IKE_STATE_CONNECTING, IKE_STATE_UP };
 
 /* What operators are shown of a connection's newest IKE_SA. */
 struct ike_status {

@@ -2,7 +2,7 @@
 /* sa.h - one ESP security association, one direction.
  *
  * Life. IKE's threads make it (ike_kernel.c) and put it into the mailbox; from then on it is the loop's alone, but for
- * struct sa_use, which IKE reads. It is freed by sad_del's caller through sa_free.
+ * struct sa_use, which IKE reads. It is freed by who takes it out of the SA database, through sa_free.
  *
  * References: RFC 4301 (4.4.2), 4303.
  */
@@ -47,27 +47,35 @@ struct sa {
 	/* Fixed when it is made. */
 	uint32_t spi;    /* host order; inbound: ours, outbound: the peer's */
 	uint32_t tunnel; /* the id that the connection was configured with (ike.h) */
-	uint32_t ike;    /* unique id of the IKE_SA that made it */
 	bool inbound;
 	bool initiator; /* we began the exchange that made it */
 	bool esn;
 	bool transport; /* transport mode: no inner IP header */
-	uint16_t tfc;   /* outbound: pad inner packets up to this many octets; UINT16_MAX: to the tunnel's MTU; 0: no */
+	/* outbound: pad inner packets up to this many octets; UINT16_MAX: to the tunnel's MTU; 0: no */
+	uint16_t tfc;
 	const struct suite *suite;
-	struct crypto_key *key; /* owned */
+	struct crypto_key *key;                   /* owned */
 	struct sa_selector *local_ts, *remote_ts; /* owned */
 	uint16_t nlocal_ts, nremote_ts;
 	struct sa_limit time_s, octets, packets; /* time_s: seconds since born_ms */
 	struct sa_use *use;                      /* owned reference */
 
 	/* Changed by the loop only. */
+	uint32_t ike;                /* unique id of the IKE_SA that made it, or has inherited it */
 	struct sa_end local, remote; /* both ports 0: protocol 50 */
 	uint64_t born_ms;            /* CLOCK_BOOTTIME, set by sad_add */
 	uint64_t seq;                /* outbound: the last number used */
 	struct replay replay;        /* inbound */
 	bool soft_done, hard_done;   /* IKE has been told */
 	uint64_t replayed, bad_icv;  /* packets */
-	struct sa *next;             /* of the same tunnel and direction, the newest first; sad.c's */
+	struct sa *next;             /* of the same tunnel and direction, the newest first */
+
+	/* The SA database's: sad_private.h. */
+	struct sa *twin; /* of the same CHILD_SA, the other direction; NULL: not there (yet, or any more) */
+	bool paired;     /* has, or had, a twin */
+	uint32_t era;    /* that of its IKE_SA */
+	bool proven;     /* inbound: something good has come; outbound: the peer has it, as far as we know */
+	struct sa *all_next, *all_prev;
 };
 
 /* Releases everything of it; keys are wiped. NULL is allowed. */
@@ -75,7 +83,7 @@ void sa_free(struct sa *sa);
 
 /* Whether a packet may travel in the SA: inner source and destination, protocol and ports (0 where there are none).
  * Inbound: source in remote_ts, destination in local_ts; outbound the other way round. ports_known: false for fragments
- * behind the first, which match only selectors of all ports. */
+ * behind the first, which, as ICMP and protocols without ports, match only selectors of all ports. */
 bool sa_selects(const struct sa *sa, const struct tuple *t, bool ports_known);
 
 #endif

@@ -9,19 +9,20 @@
  *
  * Outbound, a tunnel uses the newest SA of its newest IKE_SA that the peer is known to have in use: one whose exchange we
  * began (the peer answered, so it has it), or one on whose inbound twin something has come. Until then, and only while an
- * older one is there, the older one is used: a responder does not know when the initiator has taken its answer (RFC 7296
- * 2.8). After SAD_CONFIRM_MS it is used anyway.
+ * older one is there, the older one is used. sad_choice.c has the rules.
  */
 #ifndef ARRD_IPSEC_SAD_H
 #define ARRD_IPSEC_SAD_H
 
 #include "ipsec/sa.h"
 
-#define SAD_HOLD_MAX     256 /* packets held for one SPI */
-#define SAD_HOLD_MS      1000
-#define SAD_HOLD_OCTETS  (16u << 20) /* of all SPIs together */
-#define SAD_CONFIRM_MS   4000
-#define SAD_SLOT_BITS    18 /* 262,143 inbound SAs */
+#define SAD_HOLD_MAX    256 /* packets held for one SPI */
+#define SAD_HOLD_MS     1000
+#define SAD_HOLD_OCTETS (16u << 20) /* of all SPIs together */
+#define SAD_CONFIRM_MS  10000       /* longer than until a lost answer is sent a second time */
+#define SAD_TAKEOVER_MS 250
+#define SAD_HEARD_MS    1000
+#define SAD_SLOT_BITS   18 /* 262,143 inbound SAs */
 
 struct sad;
 
@@ -33,17 +34,19 @@ int sad_reserve(struct sad *d, uint32_t *spi);
 /* The reservation was for nothing. Loop only; packets held are dropped. Unknown SPIs are ignored. */
 void sad_release(struct sad *d, uint32_t spi);
 
-/* Takes sa over. An inbound one must have been reserved. Returns 0; -EEXIST, -ENOENT, -ENOMEM: sa stays the caller's. */
+/* Takes sa over. An inbound one must have been reserved (-ENOENT), an outbound one's SPI must not be in use by the same
+ * IKE_SA (-EEXIST). Without ESN the limits of packets are lowered to what sequence numbers allow. Returns 0, or also
+ * -ENOMEM; sa stays the caller's then. */
 int sad_add(struct sad *d, struct sa *sa, uint64_t now_ms);
-/* Takes the SA out and hands it back, to be freed; NULL if there is none. An inbound slot is free again from then on.
- * remote: of an outbound one, as it was added or updated: peers may choose equal SPIs. */
+/* Takes the SA out and hands it back, to be freed; NULL if there is none (a reservation is none: sad_release). An inbound slot
+ * is free again from then on. Outbound SPIs are the peers' choice, and unique for a peer only. */
 struct sa *sad_take_in(struct sad *d, uint32_t spi);
 struct sa *sad_take_out(struct sad *d, uint32_t spi, uint32_t tunnel);
 /* New ends of an SA (a NAT's mapping, MOBIKE). Returns 0 or -ENOENT. */
 int sad_move(struct sad *d, bool inbound, uint32_t spi, uint32_t tunnel, const struct sa_end *local,
 	const struct sa_end *remote);
 
-/* The inbound SA of an SPI, or NULL. */
+/* The inbound SA of an SPI, or NULL. It may be past its hard limit (hard_done): that is the caller's to check. */
 struct sa *sad_in(const struct sad *d, uint32_t spi);
 /* Of an SPI that sad_in does not know: is it reserved? Then packets for it are to be held. */
 bool sad_is_reserved(const struct sad *d, uint32_t spi);
@@ -53,33 +56,40 @@ struct sad_held {
 	struct sa_end local, remote;
 	uint8_t tos;
 	uint32_t len;
-	uint8_t *data; /* a copy of the ESP packet */
+	uint8_t *data;  /* a copy of the ESP packet */
+	uint64_t at_ms; /* when it came */
 	struct sad_held *next;
 };
 /* Copies a packet for later. Returns false when it cannot be held (too many, no memory, not reserved). */
-bool sad_hold(struct sad *d, uint32_t spi, const struct sa_end *local, const struct sa_end *remote, uint8_t tos,
-	const uint8_t *data, uint32_t len, uint64_t now_ms);
+bool sad_hold(struct sad *d, uint32_t spi, const struct sa_end *local, const struct sa_end *remote,
+	uint8_t tos, const uint8_t *data, uint32_t len, uint64_t now_ms);
 /* What was held for an SPI, the oldest first; those that are too old are left out (and freed, *expired counts them). The
- * list is the caller's, to be freed with sad_held_free. */
+ * list is the caller's, to be freed with sad_held_free. To be called when the SA was added. */
 struct sad_held *sad_held_take(struct sad *d, uint32_t spi, uint64_t now_ms, uint32_t *expired);
 void sad_held_free(struct sad_held *list);
 
 /* The SA to send by, or NULL: the tunnel has none. O(1) on the path. */
 struct sa *sad_out(struct sad *d, uint32_t tunnel, uint64_t now_ms);
+/* The same for a tunnel whose SAs may have narrow selectors: one that the packet may travel in; NULL: there is none. O(1)
+ * when the one of sad_out will do. */
+struct sa *sad_out_for(
+	struct sad *d, uint32_t tunnel, const struct tuple *t, bool ports_known, uint64_t now_ms);
 /* Something good came on an inbound SA: its twin may be used for sending. Cheap; call it for each packet. */
 void sad_confirm(struct sad *d, struct sa *inbound);
-/* The tunnel's newest IKE_SA is this one from now on (established, or after a rekey of the IKE_SA old inherited its SAs;
- * 0: none of before). */
+/* The tunnel's newest IKE_SA is this one from now on (established; or it replaced the IKE_SA old by a rekey and inherited its
+ * SAs; old 0: it did not). May be told again of the same ones. */
 void sad_ike_current(struct sad *d, uint32_t tunnel, uint32_t ike, uint32_t old);
 
 /* Lists for operators: the SAs of a tunnel, newest first. */
 const struct sa *sad_first(const struct sad *d, uint32_t tunnel, bool inbound);
 
-/* Looks at up to budget SAs for limits of time, octets and packets, and for held packets that are too old. cb is told
- * once of each soft and each hard limit; after a hard one the SA is not used any more. Call it ten times a second. */
+/* Looks at up to budget SAs for limits of time, octets and packets, and at up to budget SPIs for held packets that are too
+ * old. cb is told once of each soft and each hard limit (of a hard one alone when both are reached at once), and may take the
+ * SA out; after a hard one sad_out does not choose it any more. Call it ten times a second. */
 typedef void sad_expire_cb(void *arg, const struct sa *sa, bool hard);
 void sad_tick(struct sad *d, uint64_t now_ms, unsigned budget, sad_expire_cb *cb, void *arg);
-/* Packets of one SA that were held and dropped for age or because their SPI was released, since the last call. */
+/* Packets that were held and dropped, for age or because their SPI was released, since the last call; without those that
+ * sad_held_take counts. */
 uint32_t sad_held_dropped(struct sad *d);
 
 #endif

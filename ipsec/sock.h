@@ -35,11 +35,12 @@ enum ipsec_rx_kind { IPSEC_RX_ESP, IPSEC_RX_IKE, IPSEC_RX_KEEPALIVE };
 
 struct ipsec_rx {
 	enum ipsec_rx_kind kind;
-	enum drop drop;             /* why it cannot be used; then kind means nothing */
+	enum drop drop;              /* why it cannot be used; then kind means nothing */
 	struct sa_end local, remote; /* ports 0 for protocol 50 */
-	uint8_t tos;                /* of the outer header (of the first one, of a merged datagram) */
-	uint8_t *data; /* ESP: the SPI. IKE: the datagram's payload, on 4500 with the four zero octets. Writable, valid
-			* until the next ipsec_sock_recv */
+	uint8_t tos;                 /* of the outer header (of the first one, of a merged datagram) */
+	/* ESP: the SPI. IKE: the datagram's payload, on 4500 with the four zero octets. Writable, valid until the next
+	 * ipsec_sock_recv. */
+	uint8_t *data;
 	uint32_t len;
 };
 
@@ -73,7 +74,8 @@ struct ipsec_tx {
  * caller's affair: with df the kernel ignores what it believes. Returns how many items went out whole. */
 unsigned ipsec_sock_send(struct ipsec_sock *s, struct ipsec_tx *tx, unsigned n);
 
-/* One IKE message (on 4500 with its four zero octets), from any thread. tos 0, DF clear. Returns 0 or -errno. */
+/* One IKE message (on 4500 with its four zero octets), from any thread. tos 0, DF clear; local.a none: the kernel chooses, and
+ * DF is as the last ESP packet had it. Not on IPSEC_RAW. Returns 0 or -errno. */
 int ipsec_sock_send_ike(struct ipsec_sock *s, const struct sa_end *local, const struct sa_end *remote,
 	const uint8_t *data, uint32_t len);
 
@@ -83,9 +85,9 @@ int ipsec_sock_send_ike(struct ipsec_sock *s, const struct sa_end *local, const 
 struct ipsec_error {
 	struct sa_end local, remote; /* of the packet that it quotes; local.a may be none */
 	struct addr reporter;
-	int err; /* EMSGSIZE, EHOSTUNREACH, ECONNREFUSED … */
-	uint32_t mtu;  /* with EMSGSIZE: of the outer packet; else 0 */
-	bool is_esp;
+	int err;      /* EMSGSIZE, EHOSTUNREACH, ECONNREFUSED … */
+	uint32_t mtu; /* with EMSGSIZE: of the outer packet; else 0 */
+	bool is_esp;  /* or may be: on 4500, when nothing of the payload was quoted */
 	uint32_t spi; /* of an ESP packet, when the quote reached that far; else 0 */
 };
 #define IPSEC_ERRORS 256

@@ -31,11 +31,52 @@ static void check_errors(const char *errors)
 		must(*p == '\n' || (*p >= 0x20 && *p < 0x7f));
 }
 
-static void check_tunnel(const struct conf_tunnel *t)
+static void check_gre(const struct config *c, const struct conf_tunnel *t)
+{
+	const struct conf_tunnel *over = t->over ? config_tunnel(c, t->over) : NULL;
+
+	must(!t->remote_any && !t->ike.psk && !t->ike.cert_file && t->ike.esp_proposals.n == 0);
+	must(!t->over || (over && over->type == TUNNEL_IPSEC));
+	if (!over)
+		return;
+	if (over->ike.mode == IPSEC_TRANSPORT)
+		must(addr_eq(&t->local, &over->local) &&
+			(over->remote_any || addr_eq(&t->remote, &over->remote)));
+}
+
+static void check_ipsec(const struct conf_tunnel *t)
+{
+	const struct conf_ike *k = &t->ike;
+	char canon[VALUE_IDENTITY_CANON];
+
+	must(!t->over && !t->gre_has_key && !t->gre_checksum && !t->gre_sequence);
+	must(!t->remote_any || (k->remote_id && !k->initiate));
+	must(!k->local_id || value_identity_canon(k->local_id, canon, NULL) == 0);
+	must(!k->remote_id || value_identity_canon(k->remote_id, canon, NULL) == 0);
+	if (k->psk)
+		must(k->psk_len >= VALUE_PSK_MIN && k->psk[k->psk_len] == '\0' && !k->cert_file &&
+			!k->key_file && !k->ca_file);
+	else
+		must(k->cert_file && k->key_file && k->ca_file && !k->psk_file);
+	must(k->ike_proposals.n > 0 && k->esp_proposals.n > 0);
+	must(k->mode != IPSEC_TRANSPORT ||
+		(t->routes.n == 0 && k->local_ts.n == 0 && k->remote_ts.n == 0 && k->tfc_padding == TFC_OFF));
+	must(k->replay_window == 0 || (k->replay_window >= 64 && k->replay_window <= 4096));
+	must(conf_esp_mtu(t, 1500) > 1300 && conf_esp_mtu(t, 0) == 0);
+}
+
+static void check_tunnel(const struct config *c, const struct conf_tunnel *t)
 {
 	must(value_is_name(t->name) && t->site && value_is_name(t->site) && t->file && t->line > 0);
-	must(value_is_host(&t->local) && value_is_host(&t->remote) && !addr_eq(&t->local, &t->remote));
-	must(addr_is4(&t->local) == addr_is4(&t->remote));
+	must(value_is_host(&t->local) && config_tunnel(c, t->name) == t);
+	must(addr_is_none(&t->remote) == t->remote_any);
+	if (!t->remote_any)
+		must(value_is_host(&t->remote) && !addr_eq(&t->local, &t->remote) &&
+			addr_is4(&t->local) == addr_is4(&t->remote));
+	if (t->type == TUNNEL_GRE)
+		check_gre(c, t);
+	else
+		check_ipsec(t);
 	must(t->mtu >= 576 && t->mtu <= 65500 && t->ttl > 0);
 	must(t->mss == MSS_AUTO || t->mss == MSS_OFF || (t->mss >= 536 && t->mss <= 65495));
 	must(t->dscp == DSCP_INHERIT || t->dscp < 64);
@@ -50,7 +91,7 @@ static void check_config(const struct config *c)
 	for (int i = FS_FREE + 1; i < FS_STATE_COUNT; i++)
 		must(c->flows.timeout_s[i] > 0);
 	for (size_t i = 0; i < c->ntunnels; i++) {
-		check_tunnel(&c->tunnels[i]);
+		check_tunnel(c, &c->tunnels[i]);
 		must(i == 0 || strcmp(c->tunnels[i - 1].name, c->tunnels[i].name) < 0);
 	}
 	for (size_t i = 1; i < c->nsites; i++)

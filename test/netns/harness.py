@@ -27,12 +27,13 @@ HARD = 15  # seconds that a case has beyond its limit, for collecting, before it
 cases = []
 
 
-def case(limit=30, alone=False, needs=()):
-    """limit: seconds. alone: nothing else may run beside it. needs: commands without which it is skipped."""
+def case(limit=30, alone=False, needs=(), soak=False):
+    """limit: seconds. alone: nothing else may run beside it. needs: commands without which it is skipped. soak: takes long,
+    and is only run when --soak or its whole name asks for it."""
     def register(function):
         topic = function.__module__.removeprefix("case_")
         cases.append({"name": f"{topic}.{function.__name__}", "function": function, "limit": limit, "alone": alone,
-                      "needs": needs})
+                      "needs": needs, "soak": soak})
         return function
     return register
 
@@ -94,7 +95,7 @@ def run_case(entry, options, directory, scale, limit):
         signal.alarm(int(limit))
         entry["function"](c)
         c.finish()
-        return ["ok", ""]
+        return ["ok", "; ".join(c.remarks)]
     except lab.Skip as e:
         return ["SKIP", str(e)]
     except BaseException as e:  # whatever it is, it is told, and the runner cleans up
@@ -139,7 +140,7 @@ def run_all(chosen, options):
                 status, message = r.collect()
                 count[status] += 1
                 seconds = time.monotonic() - r.began
-                print(f"{status:<5} {r.name:<44} {seconds:5.1f} s" + (f"  {message}" if status == "SKIP" else ""),
+                print(f"{status:<5} {r.name:<44} {seconds:5.1f} s" + (f"  {message}" if status != "FAIL" and message else ""),
                       flush=True)
                 if status == "FAIL":
                     tell_failure(r, message)
@@ -162,6 +163,7 @@ def main():
     p.add_argument("-j", "--jobs", type=int, default=2, help="cases at a time, of those that may [2]")
     p.add_argument("--scale", type=float, help="multiply time limits by this [1; 4 for a sanitizer build]")
     p.add_argument("--allow-skip", action="store_true", help="a skipped case is no failure")
+    p.add_argument("--soak", action="store_true", help="those that take long, too")
     p.add_argument("--keep", action="store_true", help="keep the directories of cases that passed, too")
     options = p.parse_args()
     for f in sorted(os.listdir(HERE)):
@@ -169,6 +171,7 @@ def main():
             importlib.import_module(f[:-3])
     chosen = [e for e in cases if not options.k or any(k in e["name"] or fnmatch.fnmatch(e["name"], k)
                                                        for k in options.k)]
+    chosen = [e for e in chosen if not e["soak"] or options.soak or e["name"] in (options.k or ())]
     if options.list:
         for e in chosen:
             print(f"{e['name']:<40} {summary(e['function'])}")

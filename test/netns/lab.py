@@ -186,7 +186,7 @@ class Case:
     def __init__(self, name, build, directory, scale, quiet=False):
         self.name, self.build, self.dir, self.scale, self.quiet = name, os.path.abspath(build), directory, scale, quiet
         self.id = os.getpid()
-        self.finishers, self.witnesses = [], []
+        self.finishers, self.witnesses, self.remarks = [], [], []
         self.env = dict(os.environ, LC_ALL="C.UTF-8", PATH="/usr/sbin:/usr/bin:/sbin:/bin",
                         ASAN_OPTIONS=f"log_path={directory}/sanitizer:exitcode=99:detect_stack_use_after_return=1",
                         UBSAN_OPTIONS=f"log_path={directory}/sanitizer:print_stacktrace=1",
@@ -197,6 +197,11 @@ class Case:
     def say(self, text):
         if not self.quiet:
             print(f"{time.monotonic():.3f} {text}", flush=True)
+
+    def remark(self, text):
+        """A measured figure, shown beside the result of a case that passes."""
+        self.say("remark: " + text)
+        self.remarks.append(text)
 
     def shell(self, argv, seconds=20, ok=(0,), input=None):
         limit = seconds * self.scale

@@ -181,6 +181,7 @@ class Net:
     put all tunnels between the same two addresses. tunnel: options of every tunnel, or a function from its number to
     them. names: of the tunnels [t1, t2 ...], which belong to the sites s1, s2 ... start: whether arrd is started.
     """
+    gateway_class = Gateway
 
     def __init__(self, case, sites=2, outer=4, cpe=True, keys=None, nat="none", tunnel=None, egress=None, gateway=None,
                  flows=None, build=None, branch_options="", mtu=None, names=None, start=True):
@@ -202,8 +203,8 @@ class Net:
             tunnels[name] = {**self.tunnel_options(i), **(options(i) if callable(options) else options)}
         if cpe:
             self.start_cpe()
-        self.gateway = Gateway(case, self.gw, tunnels, egress={"nat": nat, **(egress or {})}, gateway=gateway,
-                               flows=flows, build=build)
+        self.gateway = self.gateway_class(case, self.gw, tunnels, egress={"nat": nat, **(egress or {})}, gateway=gateway,
+                                          flows=flows, build=build)
         if start:
             self.gateway.start()
 

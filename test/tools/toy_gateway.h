@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* toy_gateway.h - a gateway without a packet path: real flow table, real tunnels, made-up flows.
  *
- * Included by exactly one file of a program. gateway_now, gateway_reload and gateway_flush are defined here,
- * so that the linker does not take the real ones, which want the whole process.
+ * Included by exactly one file of a program. gateway_now, gateway_reload, gateway_flush and what is asked of IPsec are
+ * defined here, so that the linker does not take the real ones, which want the whole process, and libcharon.
  *
  * Tunnels branch-a and branch-c belong to site acme-berlin, branch-b to a site of its own name. Branches a
- * and b send the same tuples: the flows of b are translated.
+ * and b send the same tuples: the flows of b are translated. toy_ipsec() adds branch-d, of type ipsec with remote = any,
+ * and branch-e, GRE over it, both of site acme-rome. The SA database is a real one, its SAs are made up.
  */
 #ifndef ARRD_TEST_TOY_GATEWAY_H
 #define ARRD_TEST_TOY_GATEWAY_H
@@ -13,6 +14,7 @@
 #include "flowstate/flowstate.h"
 #include "gateway/base/pkt.h"
 #include "gateway/gateway.h"
+#include "gateway/ipsec_private.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,15 +22,20 @@
 #include <string.h>
 
 #define TOY_TUNNELS 3
+#define TOY_IPSEC   2 /* more of them, by toy_ipsec() */
 
 struct toy {
 	struct gateway gw;
 	struct config conf;
-	struct conf_tunnel tunnels[TOY_TUNNELS];
+	struct conf_tunnel tunnels[TOY_TUNNELS + TOY_IPSEC];
 	int reload_result;
 	const char *reload_errors;
 	unsigned reloads, flushes;
 	fs_id flushed_tunnel, flushed_site;
+	int steer_result;
+	unsigned steers;
+	const struct tunnel *steered;
+	enum ipsec_steer steered_what;
 };
 
 static uint64_t toy_now_ms = 1000000;
@@ -58,8 +65,37 @@ uint32_t gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site)
 	return 42;
 }
 
+int ipsec_steer(struct ipsec *s, const struct tunnel *tunnel, enum ipsec_steer what)
+{
+	struct toy *t = (struct toy *)s->gw;
+
+	t->steers++;
+	t->steered = tunnel;
+	t->steered_what = what;
+	return t->steer_result;
+}
+
+const struct sa *ipsec_sas(const struct ipsec *s, const struct tunnel *t, bool inbound)
+{
+	return sad_first(s->sad, t->ipsec->conn, inbound);
+}
+
+const char *ipsec_crypto(const struct ipsec *s)
+{
+	(void)s;
+	return "toy-cipher";
+}
+
+const char *ike_version(void)
+{
+	return "5.9.8";
+}
+
 static void toy_close(struct toy *t)
 {
+	if (t->gw.ipsec)
+		sad_free(t->gw.ipsec->sad);
+	free(t->gw.ipsec);
 	tunnels_free(t->gw.tunnels);
 	if (t->gw.fs)
 		fs_close(t->gw.fs);
@@ -104,6 +140,88 @@ static int toy_open(struct toy *t, uint32_t max)
 	if (err)
 		toy_close(t);
 	return err;
+}
+
+/* Adds the tunnels of IPsec, as a reload would; branch-d has a connection, and no SA. Returns 0 or -errno. */
+static inline int toy_ipsec(struct toy *t)
+{
+	static char d[] = "branch-d", e[] = "branch-e", site[] = "acme-rome";
+	struct tunnels *next;
+	int err;
+
+	t->tunnels[TOY_TUNNELS] = t->tunnels[TOY_TUNNELS + 1] =
+		(struct conf_tunnel){.name = d, .site = site, .mtu = 1400, .priority = 100};
+	addr_parse("198.51.100.1", &t->tunnels[TOY_TUNNELS].local);
+	addr_parse("192.0.2.1", &t->tunnels[TOY_TUNNELS + 1].local);
+	addr_parse("192.0.2.2", &t->tunnels[TOY_TUNNELS + 1].remote);
+	t->tunnels[TOY_TUNNELS].type = TUNNEL_IPSEC;
+	t->tunnels[TOY_TUNNELS].remote_any = true;
+	t->tunnels[TOY_TUNNELS + 1].name = e;
+	t->tunnels[TOY_TUNNELS + 1].over = d;
+	t->conf.ntunnels = TOY_TUNNELS + TOY_IPSEC;
+	err = tunnels_new(&next, &t->conf, t->gw.tunnels);
+	if (err)
+		return err;
+	err = tunnels_commit(next, t->gw.tunnels, t->gw.fs);
+	tunnels_free(t->gw.tunnels);
+	t->gw.tunnels = next;
+	if (!err)
+		t->gw.ipsec = calloc(1, sizeof(*t->gw.ipsec));
+	if (!t->gw.ipsec)
+		return err ? err : -ENOMEM;
+	t->gw.ipsec->gw = &t->gw;
+	tunnels_at(next, TOY_TUNNELS)->ipsec->conn = 0x10000 | FS_SLOT(tunnels_at(next, TOY_TUNNELS)->id);
+	return sad_new(&t->gw.ipsec->sad);
+}
+
+/* branch-d's IKE_SA number 1 is established, as a responder, with a branch behind a NAT. */
+static inline void toy_ike_up(struct toy *t)
+{
+	struct tunnel_ipsec *i = tunnels_at(t->gw.tunnels, TOY_TUNNELS)->ipsec;
+
+	i->status = (struct ike_status){.state = IKE_STATE_UP,
+		.ike = 1,
+		.nat_remote = true,
+		.local.port = 4500,
+		.remote.port = 1024,
+		.local_id = "gw.example",
+		.remote_id = "branch-d@example",
+		.algorithms = "AES_GCM_16_256/PRF_HMAC_SHA2_384/ECP_384",
+		.established_s_ago = 10,
+		.rekey_in_s = 14000};
+	addr_parse("198.51.100.1", &i->status.local.a);
+	addr_parse("203.0.113.77", &i->status.remote.a);
+	i->status_ms = toy_now_ms;
+	i->suite = &suites[SUITE_AES_GCM_256];
+}
+
+/* Adds an SA of branch-d, in UDP, begun by us, that is due for renewal after 3000 s and ends after 3300 s. Outbound: with this
+ * SPI; inbound ones have SPIs of the database's own. NULL: no memory, or the SPI is in use. */
+static inline struct sa *toy_sa(struct toy *t, bool inbound, uint32_t spi)
+{
+	const struct tunnel_ipsec *i = tunnels_at(t->gw.tunnels, TOY_TUNNELS)->ipsec;
+	struct sa *sa = calloc(1, sizeof(*sa));
+
+	if (!sa)
+		return NULL;
+	*sa = (struct sa){.spi = spi,
+		.tunnel = i->conn,
+		.inbound = inbound,
+		.initiator = true,
+		.esn = true,
+		.suite = &suites[SUITE_AES_GCM_256],
+		.time_s = {3000, 3300},
+		.use = sa_use_new(),
+		.ike = 1,
+		.local = i->status.local,
+		.remote = i->status.remote};
+	if (inbound)
+		replay_init(&sa->replay, 1024, true);
+	if (sa->use && (!inbound || sad_reserve(t->gw.ipsec->sad, &sa->spi) == 0) &&
+		sad_add(t->gw.ipsec->sad, sa, toy_now_ms) == 0)
+		return sa;
+	sa_free(sa);
+	return NULL;
 }
 
 /* Begins a flow of tunnel number tn, a packet of 100 octets. proto TCP, UDP or ICMP: from 10.0.1.5, port n,

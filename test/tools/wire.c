@@ -105,6 +105,14 @@ void wire_add_tunnel(struct wire *w, const uint8_t local[16], const uint8_t remo
 	memcpy(t->remote, remote, 16);
 }
 
+unsigned wire_add_inside(struct wire *w, uint32_t tag)
+{
+	static const uint8_t nowhere[16]; /* no packet on the underlay has this address */
+
+	wire_add_tunnel(w, nowhere, nowhere, false, 0, tag);
+	return w->ntunnels - 1;
+}
+
 void wire_add_tagged_port(struct wire *w, uint16_t port)
 {
 	if (w->nports == PORTS_MAX)
@@ -353,13 +361,13 @@ static const char *judge_icmp(struct wire *w, const struct view *v, uint32_t tag
 	return NULL;
 }
 
-static void judge(struct wire *w, const struct view *v, struct tunnel *to)
+static void judge(struct wire *w, const struct view *v, struct tunnel *to, bool partial)
 {
 	uint32_t tag = to->tag;
 	const char *wrong = NULL;
 	bool sure = false;
 
-	if (!checksums_right(v)) {
+	if (!partial && !checksums_right(v)) {
 		w->bad_checksum++;
 		note(w, v, tag, "wrong checksum");
 	}
@@ -423,6 +431,19 @@ static struct tunnel *tunnel_of(
 	return NULL;
 }
 
+static void pass(struct wire *w, struct tunnel *t, const struct view *v, bool to_site, bool partial)
+{
+	if (to_site) {
+		t->to_site++;
+		measure(w, &w->tunnel_out, v, v->sport, true);
+		judge(w, v, t, partial);
+	} else {
+		t->from_site++;
+		measure(w, &w->tunnel_in, v, v->dport, false);
+		learn(w, v, t->tag);
+	}
+}
+
 void wire_underlay(struct wire *w, const uint8_t *p, size_t len, bool leaving)
 {
 	struct view outer, inner;
@@ -453,15 +474,17 @@ void wire_underlay(struct wire *w, const uint8_t *p, size_t len, bool leaving)
 		w->undecodable++;
 		return;
 	}
-	if (leaving) {
-		t->to_site++;
-		measure(w, &w->tunnel_out, &inner, inner.sport, true);
-		judge(w, &inner, t);
-	} else {
-		t->from_site++;
-		measure(w, &w->tunnel_in, &inner, inner.dport, false);
-		learn(w, &inner, t->tag);
-	}
+	pass(w, t, &inner, leaving, false);
+}
+
+void wire_inside(struct wire *w, unsigned site, const uint8_t *p, size_t len, bool to_site, bool partial)
+{
+	struct view v;
+
+	if (!view_ip(&v, p, len, false))
+		w->undecodable++;
+	else if (!is_neighbour(&v)) /* the site's router and its hosts, among themselves */
+		pass(w, &w->tunnels[site], &v, to_site, partial);
 }
 
 void wire_egress(struct wire *w, const uint8_t *p, size_t len, bool leaving)

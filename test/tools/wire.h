@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* wire.h - the judge: did each packet that left by a tunnel belong to the site at its other end?
  *
- * It is told of every packet on the underlay and on the egress, in order, and believes only what it saw there.
- * From what a site sent it learns: connections with the sequence numbers sent, echo requests, UDP tuples. A
- * packet towards a site is then
+ * It is told of every packet on the underlay (or, where that is encrypted, inside of the branches) and on the
+ * egress, in order, and believes only what it saw there. From what a site sent it learns: connections with the
+ * sequence numbers sent, echo requests, UDP tuples. A packet towards a site is then
  *
  *	checked        the acknowledgment number lies in what this site's connection has sent by then; the
  *	               tagged payload is this site's, octet by octet; the echo reply has the id, number and payload
@@ -35,6 +35,10 @@ void wire_free(struct wire *w);
 void wire_add_tunnel(struct wire *w, const uint8_t local[16], const uint8_t remote[16], bool has_key,
 	uint32_t key, uint32_t tag);
 
+/* Packets will be seen inside of the branch of this tag, where they are in the clear: for tunnels that are encrypted on
+ * the underlay. Returns a number for wire_inside(). */
+unsigned wire_add_inside(struct wire *w, uint32_t tag);
+
 /* TCP and UDP from this port of a server is the tagserver's. */
 void wire_add_tagged_port(struct wire *w, uint16_t port);
 
@@ -45,6 +49,9 @@ void wire_add_private(struct wire *w, uint32_t prefix, unsigned len);
  * sent it. */
 void wire_underlay(struct wire *w, const uint8_t *p, size_t len, bool leaving);
 void wire_egress(struct wire *w, const uint8_t *p, size_t len, bool leaving);
+/* One between the branch of that number and the gateway; to_site: the gateway sent it. partial: the checksum of what it
+ * carries is not made yet, by this machine's kernel, so it is not judged. */
+void wire_inside(struct wire *w, unsigned site, const uint8_t *p, size_t len, bool to_site, bool partial);
 
 /* Everything found, as the members of a JSON object, without the braces. */
 void wire_report(const struct wire *w, FILE *f);

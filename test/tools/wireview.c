@@ -126,6 +126,12 @@ bool is_unreachable(const struct view *v)
 	       !(v->proto == IPPROTO_ICMP && v->l4[1] == ICMP_FRAG_NEEDED);
 }
 
+bool is_neighbour(const struct view *v)
+{
+	return v->proto == IPPROTO_ICMPV6 && !v->fragment && v->ip[7] == 255 &&
+	       v->l4[0] >= ND_ROUTER_SOLICIT && v->l4[0] <= ND_REDIRECT;
+}
+
 bool is_multicast(const struct view *v)
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};

@@ -34,6 +34,8 @@ bool is_echo(const struct view *v, bool reply);
 bool is_icmp_error(const struct view *v);
 /* Destination unreachable, but not for size. */
 bool is_unreachable(const struct view *v);
+/* Neighbour discovery (RFC 4861): never forwarded. */
+bool is_neighbour(const struct view *v);
 bool is_multicast(const struct view *v);
 /* IPv4 header and TCP, UDP, ICMP. */
 bool checksums_right(const struct view *v);

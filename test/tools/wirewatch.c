@@ -2,11 +2,13 @@
 /* wirewatch.c - looks at every packet on the gateway's underlay and egress, and judges where it went.
  *
  *	wirewatch --wan DEV --tunnel local=ADDR,remote=ADDR[,key=N],tag=N … [--egress DEV] [--tagged PORT …]
- *	          [--private PREFIX/LEN]
+ *	          [--private PREFIX/LEN] [--inside netns=NAME,dev=DEV,tag=N …]
  *
- * Runs in the gateway's namespace, on AF_PACKET rings (TPACKET_V3) of 128 MB each: a packet that it missed
- * would be a packet not judged, so drops are counted and make it fail. Prints "ready", and at the end (SIGTERM)
- * a JSON object; see wire.h for its words. Status 0 when nothing was dropped.
+ * inside: an interface of a branch whose tunnel is encrypted. What the kernel received from it is to the site.
+ *
+ * Runs in the gateway's namespace, on AF_PACKET rings (TPACKET_V3) of 128 MB each (inside: 8 MB): a packet that it
+ * missed would be a packet not judged, so drops are counted and make it fail. Prints "ready", and at the end
+ * (SIGTERM) a JSON object; see wire.h for its words. Status 0 when nothing was dropped.
  */
 #include "test/tools/tool.h"
 #include "test/tools/wire.h"
@@ -29,24 +31,27 @@
  * seconds, for a machine that has much else to do. A block must take a super-packet of 64 KB. */
 #define BLOCK_SIZE (1u << 18)
 #define BLOCKS     512u
+#define BLOCKS_IN  32u
 #define RETIRE_MS  10
+#define RINGS_MAX  66
 
-typedef void see_fn(struct wire *w, const uint8_t *p, size_t len, bool leaving);
+enum place { UNDERLAY, EGRESS, INSIDE };
 
 struct ring {
 	int fd;
 	uint8_t *map;
-	unsigned next;
-	see_fn *see;
+	unsigned next, blocks, site;
+	enum place place;
 	uint64_t packets, dropped, cut;
 };
 
-static void ring_open(struct ring *r, const char *dev, see_fn *see)
+static void ring_open(struct ring *r, const char *dev, enum place place)
 {
+	unsigned blocks = place == INSIDE ? BLOCKS_IN : BLOCKS;
 	struct tpacket_req3 req = {.tp_block_size = BLOCK_SIZE,
-		.tp_block_nr = BLOCKS,
+		.tp_block_nr = blocks,
 		.tp_frame_size = 2048,
-		.tp_frame_nr = BLOCK_SIZE / 2048 * BLOCKS,
+		.tp_frame_nr = BLOCK_SIZE / 2048 * blocks,
 		.tp_retire_blk_tov = RETIRE_MS};
 	struct sockaddr_ll sa = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
 	int version = TPACKET_V3;
@@ -58,17 +63,35 @@ static void ring_open(struct ring *r, const char *dev, see_fn *see)
 	if (r->fd < 0 || setsockopt(r->fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
 		setsockopt(r->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) < 0)
 		fail_errno("packet socket on %s", dev);
-	r->map = mmap(NULL, (size_t)BLOCK_SIZE * BLOCKS, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
+	r->map = mmap(NULL, (size_t)BLOCK_SIZE * blocks, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
 	if (r->map == MAP_FAILED)
 		fail_errno("ring of %s", dev);
 	if (bind(r->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
 		fail_errno("bind to %s", dev);
-	r->see = see;
+	r->blocks = blocks;
+	r->place = place;
 }
 
 static struct tpacket_block_desc *ring_block(const struct ring *r)
 {
 	return (struct tpacket_block_desc *)(void *)(r->map + (size_t)r->next * BLOCK_SIZE);
+}
+
+static void see(const struct ring *r, struct wire *w, const struct tpacket3_hdr *h, bool leaving)
+{
+	const uint8_t *p = (const uint8_t *)h + h->tp_net;
+
+	switch (r->place) {
+	case UNDERLAY:
+		wire_underlay(w, p, h->tp_snaplen, leaving);
+		break;
+	case EGRESS:
+		wire_egress(w, p, h->tp_snaplen, leaving);
+		break;
+	case INSIDE:
+		wire_inside(w, r->site, p, h->tp_snaplen, !leaving, h->tp_status & TP_STATUS_CSUMNOTREADY);
+		break;
+	}
 }
 
 /* Hands over every packet of one block, if one is full. */
@@ -86,12 +109,12 @@ static bool ring_read(struct ring *r, struct wire *w)
 		if (proto == ETH_P_IP || proto == ETH_P_IPV6) {
 			r->packets++;
 			r->cut += h->tp_snaplen < h->tp_len;
-			r->see(w, at + h->tp_net, h->tp_snaplen, ll->sll_pkttype == PACKET_OUTGOING);
+			see(r, w, h, ll->sll_pkttype == PACKET_OUTGOING);
 		}
 		at += h->tp_next_offset;
 	}
 	__atomic_store_n(&b->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
-	r->next = (r->next + 1) % BLOCKS;
+	r->next = (r->next + 1) % r->blocks;
 	return true;
 }
 
@@ -102,7 +125,7 @@ static void ring_close(struct ring *r)
 
 	if (getsockopt(r->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &len) == 0)
 		r->dropped = stats.tp_drops;
-	munmap(r->map, (size_t)BLOCK_SIZE * BLOCKS);
+	munmap(r->map, (size_t)BLOCK_SIZE * r->blocks);
 	close(r->fd);
 }
 
@@ -131,6 +154,32 @@ static void add_tunnel(struct wire *w, char *list)
 	wire_add_tunnel(w, local, remote, has_key, gre_key, tag);
 }
 
+static void add_inside(struct wire *w, struct ring *r, char *list)
+{
+	char *name, *value, *netns = NULL, *dev = NULL;
+	uint32_t tag = 0;
+
+	while ((name = option_next(&list, &value))) {
+		if (!strcmp(name, "netns"))
+			netns = value;
+		else if (!strcmp(name, "dev"))
+			dev = value;
+		else if (!strcmp(name, "tag"))
+			tag = (uint32_t)number(value, UINT32_MAX);
+		else
+			fail("unknown option of an inside: %s", name);
+	}
+	if (!netns || !dev || !tag)
+		fail("an inside wants netns, dev and tag");
+	int here = netns_here(), there = netns_open(netns);
+	netns_enter(there);
+	ring_open(r, dev, INSIDE);
+	netns_enter(here);
+	close(here);
+	close(there);
+	r->site = wire_add_inside(w, tag);
+}
+
 static void add_private(struct wire *w, char *text)
 {
 	char *slash = strchr(text, '/');
@@ -146,9 +195,11 @@ static void add_private(struct wire *w, char *text)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"wan", 1, NULL, 'w'}, {"egress", 1, NULL, 'e'},
-		{"tunnel", 1, NULL, 't'}, {"tagged", 1, NULL, 'g'}, {"private", 1, NULL, 'p'}, {0}};
+		{"tunnel", 1, NULL, 't'}, {"tagged", 1, NULL, 'g'}, {"private", 1, NULL, 'p'},
+		{"inside", 1, NULL, 'i'}, {0}};
 	struct wire *w = wire_new();
-	struct ring rings[2] = {{.fd = -1}, {.fd = -1}};
+	struct ring rings[RINGS_MAX] = {0};
+	struct pollfd fds[RINGS_MAX];
 	unsigned n = 0;
 	int opt;
 
@@ -156,9 +207,14 @@ int main(int argc, char **argv)
 		switch (opt) {
 		case 'w':
 		case 'e':
-			if (n == 2)
-				fail("one --wan and one --egress");
-			ring_open(&rings[n++], optarg, opt == 'w' ? wire_underlay : wire_egress);
+			if (n == RINGS_MAX)
+				fail("more than %d places", RINGS_MAX);
+			ring_open(&rings[n++], optarg, opt == 'w' ? UNDERLAY : EGRESS);
+			break;
+		case 'i':
+			if (n == RINGS_MAX)
+				fail("more than %d places", RINGS_MAX);
+			add_inside(w, &rings[n++], optarg);
 			break;
 		case 't':
 			add_tunnel(w, optarg);
@@ -179,8 +235,8 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	/* After the signal one more retire timeout brings in what was under way. */
 	for (bool last = false; !last;) {
-		struct pollfd fds[2] = {
-			{.fd = rings[0].fd, .events = POLLIN}, {.fd = rings[1].fd, .events = POLLIN}};
+		for (unsigned i = 0; i < n; i++)
+			fds[i] = (struct pollfd){.fd = rings[i].fd, .events = POLLIN};
 		last = stop_asked();
 		if (last)
 			usleep(RETIRE_MS * 4 * 1000);

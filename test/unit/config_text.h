@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* config_text.h - for tests of the configuration: texts of tunnels, and a load that must succeed or fail. */
+/* config_text.h - for tests of the configuration: texts of tunnels, loads that must succeed or fail, and tables of
+ * them. */
 #ifndef ARRD_TEST_CONFIG_TEXT_H
 #define ARRD_TEST_CONFIG_TEXT_H
 
@@ -41,5 +42,52 @@ static inline struct config *good(const char *text)
 	load_text(text, strlen(text), &c, &errors, 0);
 	return c;
 }
+
+struct bad_case {
+	const char *text;
+	const char *
+		errors; /* the whole text, without the last line's end; "..." at its end: only the beginning */
+};
+
+static inline void check_bad(const struct bad_case *cases, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const char *expected = cases[i].errors;
+		size_t len = strlen(expected);
+		struct config *c;
+		char *errors;
+		bool same;
+
+		load_text(cases[i].text, strlen(cases[i].text), &c, &errors, -EINVAL);
+		if (len > 3 && strcmp(expected + len - 3, "...") == 0)
+			same = strncmp(errors, expected, len - 3) == 0;
+		else
+			same = strncmp(errors, expected, len) == 0 && strcmp(errors + len, "\n") == 0;
+		if (!same)
+			fail_msg("%s\n--- has the errors\n%s--- expected\n%s\n", cases[i].text, errors,
+				expected);
+		free(errors);
+	}
+}
+#define CHECK_BAD(cases) check_bad(cases, sizeof(cases) / sizeof((cases)[0]))
+
+/* Texts that are good, and the warnings that they have; NULL: none. */
+struct good_case {
+	const char *text, *warnings;
+};
+
+static inline void check_good(const struct good_case *cases, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct config *c = good(cases[i].text);
+
+		if (cases[i].warnings ? !c->warnings || strcmp(c->warnings, cases[i].warnings) != 0
+				      : c->warnings != NULL)
+			fail_msg("%s\n--- has the warnings\n%s\n", cases[i].text,
+				c->warnings ? c->warnings : "none");
+		config_free(c);
+	}
+}
+#define CHECK_GOOD(cases) check_good(cases, sizeof(cases) / sizeof((cases)[0]))
 
 #endif

@@ -145,9 +145,7 @@ static void values_arrive(void **state)
 /* Texts that look like an error and are none. */
 static void allowed(void **state)
 {
-	static const struct {
-		const char *text, *warnings;
-	} cases[] = {
+	static const struct good_case cases[] = {
 		{A T("b", "203.0.113.1") "gre_key = 0\n", NULL},
 		{A "gre_key = 1\n" T("b", "203.0.113.1") "gre_key = 2\n", NULL},
 		{A "interface_address = 10.0.0.1/31\n" B "interface_address = 10.0.0.1/31\n", NULL},
@@ -179,15 +177,7 @@ static void allowed(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct config *c = good(cases[i].text);
-
-		if (cases[i].warnings ? !c->warnings || strcmp(c->warnings, cases[i].warnings) != 0
-				      : c->warnings != NULL)
-			fail_msg("%s\n--- has the warnings\n%s\n", cases[i].text,
-				c->warnings ? c->warnings : "none");
-		config_free(c);
-	}
+	CHECK_GOOD(cases);
 }
 
 /* Names of sections are compared in full, and one without keys is not forgotten. */

@@ -55,7 +55,7 @@ static struct addr address(const char *s)
 /* Two tunnels between the same addresses, one over IPv6; two services. */
 struct fixture {
 	struct config conf;
-	struct conf_tunnel tunnels[3];
+	struct conf_tunnel tunnels[4];
 	struct conf_service services[3];
 	char tun[8];
 	struct ruleset r;
@@ -73,7 +73,9 @@ static void set_up(struct fixture *x)
 	strcpy(x->tun, "arr7");
 	x->conf.gateway.tun = x->tun;
 	x->conf.tunnels = x->tunnels;
-	x->conf.ntunnels = 3;
+	x->tunnels[3].type = TUNNEL_IPSEC;
+	x->tunnels[3].local = address("198.51.100.2");
+	x->conf.ntunnels = 4;
 	x->conf.egress.local_services = x->services;
 	x->conf.egress.nlocal_services = 2;
 	x->conf.egress.mark = 0x400;
@@ -116,6 +118,12 @@ static void ruleset(void **state)
 		{PLAIN, "define OTHER_BITS = 0xfffffbff\n", 1},
 		{PLAIN, "{ 198.51.100.1 . 203.0.113.10 }", 1},
 		{PLAIN, "underlay6 { 2001:db8::1 . 2001:db8::a }", 1},
+		{PLAIN, "add element inet arrd ipsec4 { 198.51.100.2 }", 1},
+		{PLAIN, "add element inet arrd ipsec6", 0},
+		{PLAIN, "dport { 500, 4500 } ip daddr @ipsec4 notrack", 1},
+		{PLAIN, "sport { 500, 4500 } ip saddr @ipsec4 notrack", 1},
+		{PLAIN, "l4proto 50 ip daddr @ipsec4 notrack", 1},
+		{PLAIN, "l4proto 50 ip6 saddr @ipsec6 notrack", 1},
 		{PLAIN, "iifname $TUN meta l4proto 17 th dport 53 accept", 1},
 		{PLAIN, "iifname $TUN meta l4proto 1 accept", 1},
 		{PLAIN, "masquerade", 0},
@@ -172,7 +180,7 @@ static void ruleset(void **state)
 static void confined(void **state)
 {
 	static const char *const bound[] = {
-		"iifname $TUN", "oifname $TUN", "iifname $OUT", "ct mark & $BIT == $BIT", "@underlay"};
+		"iifname $TUN", "oifname $TUN", "iifname $OUT", "ct mark & $BIT == $BIT", "@underlay", "@ipsec"};
 	struct fixture x;
 	unsigned rules = 0;
 	char *text, *rest, *line;

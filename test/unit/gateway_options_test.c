@@ -3,10 +3,11 @@
 #include "gateway/options.h"
 #include "test/unit/config_text.h"
 
-/* A value for each option that is not its default and not that of the base below. A new option needs one here. */
+/* A value for each option that is not its default and not that of the base below. A new option needs one here. more:
+ * lines that it needs beside it. */
 static const struct {
 	enum section section;
-	const char *key, *value;
+	const char *key, *value, *more;
 } others[] = {
 	{SECTION_GATEWAY, "tun", "arr7"},
 	{SECTION_GATEWAY, "tun_mtu", "9000"},
@@ -34,14 +35,45 @@ static const struct {
 #define X(id, name, key, seconds) {SECTION_FLOWS, key, "7777"},
 	FS_STATES(X)
 #undef X
-		{SECTION_SITE, "max_flows", "7"},
-	{SECTION_TUNNEL, "type", NULL}, /* there is but one */
+		{SECTION_IPSEC, "threads", "9"},
+	{SECTION_IPSEC, "cookie_threshold", "7"},
+	{SECTION_IPSEC, "block_threshold", "7"},
+	{SECTION_IPSEC, "half_open_max", "7"},
+	{SECTION_IPSEC, "crypto", "openssl"},
+	{SECTION_SITE, "max_flows", "7"},
+	{SECTION_TUNNEL, "type", "ipsec", "psk = 12345678\n"},
 	{SECTION_TUNNEL, "site", "other"},
 	{SECTION_TUNNEL, "local", "198.51.100.7"},
 	{SECTION_TUNNEL, "remote", "203.0.113.7"},
 	{SECTION_TUNNEL, "gre_key", "0"},
 	{SECTION_TUNNEL, "gre_checksum", "yes"},
 	{SECTION_TUNNEL, "gre_sequence", "yes"},
+	{SECTION_TUNNEL, "over", "z",
+		"[tunnel z]\ntype = ipsec\nlocal = 198.51.100.9\nremote = 203.0.113.9\npsk = 12345678\n"},
+	{SECTION_TUNNEL, "local_id", "gw.example.net"},
+	{SECTION_TUNNEL, "remote_id", "b.example.net"},
+	{SECTION_TUNNEL, "psk", "another one"},
+	{SECTION_TUNNEL, "psk_file", NULL}, /* what needs files: gateway_configsecret_test.c */
+	{SECTION_TUNNEL, "cert_file", NULL},
+	{SECTION_TUNNEL, "key_file", NULL},
+	{SECTION_TUNNEL, "ca_file", NULL},
+	{SECTION_TUNNEL, "ike_proposals", "aes256-sha256-ecp256"},
+	{SECTION_TUNNEL, "esp_proposals", "aes256gcm16"},
+	{SECTION_TUNNEL, "local_ts", "10.7.0.0/16"},
+	{SECTION_TUNNEL, "remote_ts", "10.7.0.0/16"},
+	{SECTION_TUNNEL, "mode", "transport"},
+	{SECTION_TUNNEL, "initiate", "yes"},
+	{SECTION_TUNNEL, "mobike", "no"},
+	{SECTION_TUNNEL, "fragmentation", "no"},
+	{SECTION_TUNNEL, "force_encap", "yes"},
+	{SECTION_TUNNEL, "ike_rekey", "777"},
+	{SECTION_TUNNEL, "ike_reauth", "777"},
+	{SECTION_TUNNEL, "child_rekey", "777"},
+	{SECTION_TUNNEL, "child_rekey_bytes", "7T"},
+	{SECTION_TUNNEL, "child_rekey_packets", "7777"},
+	{SECTION_TUNNEL, "dpd_delay", "7"},
+	{SECTION_TUNNEL, "replay_window", "0"},
+	{SECTION_TUNNEL, "tfc_padding", "mtu"},
 	{SECTION_TUNNEL, "ttl", "7"},
 	{SECTION_TUNNEL, "dscp", "7"},
 	{SECTION_TUNNEL, "interface_address", "fd00:7::1/64"},
@@ -55,19 +87,22 @@ static const struct {
 };
 #define NOTHERS (sizeof(others) / sizeof(others[0]))
 
-/* A configuration in which one option has another value. */
-static struct config *with(enum section s, const char *key, const char *value)
+/* A configuration in which one option has another value; NULL: none. */
+static struct config *with(enum section s, bool ipsec, const char *key, const char *value, const char *more)
 {
 	char text[1024] = "";
 
 	if (s == SECTION_TUNNEL) {
-		static const char *const required[][2] = {
-			{"type", "gre"}, {"local", "198.51.100.1"}, {"remote", "203.0.113.1"}};
-		size_t n = (size_t)sprintf(text, "[tunnel a]\n%s = %s\n", key, value);
+		const char *const required[][2] = {{"type", ipsec ? "ipsec" : "gre"},
+			{"local", "198.51.100.1"}, {"remote", "203.0.113.1"}, {"psk", "12345678"}};
+		size_t n = (size_t)sprintf(text, "[tunnel a]\n");
 
-		for (size_t i = 0; i < 3; i++)
-			if (strcmp(required[i][0], key) != 0)
+		if (key)
+			n += (size_t)sprintf(text + n, "%s = %s\n", key, value);
+		for (size_t i = 0; i < (ipsec ? 4 : 3); i++)
+			if (!key || strcmp(required[i][0], key) != 0)
 				n += (size_t)sprintf(text + n, "%s = %s\n", required[i][0], required[i][1]);
+		sprintf(text + n, "%s", more ? more : "");
 	} else {
 		sprintf(text, A "[%s%s]\n%s = %s\n", sections[s].name, sections[s].named ? " a" : "", key,
 			value);
@@ -79,7 +114,7 @@ static struct config *with(enum section s, const char *key, const char *value)
  * fixed; and nowhere else. */
 static void every_difference_is_seen(void **state)
 {
-	struct config *base = good(A);
+	struct config *gre = good(A), *ipsec = with(SECTION_TUNNEL, true, NULL, NULL, NULL);
 	size_t rows = 0, n;
 
 	(void)state;
@@ -88,6 +123,7 @@ static void every_difference_is_seen(void **state)
 
 		for (size_t i = 0; i < n; i++, rows++) {
 			char changed[256], expected[64] = "";
+			const struct config *base = o[i].only == ONLY_IPSEC ? ipsec : gre;
 			struct config *c;
 
 			assert_true(rows < NOTHERS);
@@ -95,7 +131,8 @@ static void every_difference_is_seen(void **state)
 			assert_string_equal(others[rows].key, o[i].key);
 			if (!others[rows].value)
 				continue;
-			c = with((enum section)s, o[i].key, others[rows].value);
+			c = with((enum section)s, base == ipsec, o[i].key, others[rows].value,
+				others[rows].more);
 			if (conf_tunnel_eq(&base->tunnels[0], &c->tunnels[0]) != (s != SECTION_TUNNEL))
 				fail_msg("conf_tunnel_eq and %s", o[i].key);
 			if (!o[i].reloadable)
@@ -109,7 +146,8 @@ static void every_difference_is_seen(void **state)
 		}
 	}
 	assert_int_equal(rows, NOTHERS);
-	config_free(base);
+	config_free(gre);
+	config_free(ipsec);
 }
 
 static void equal_is_what_means_the_same(void **state)
@@ -156,7 +194,8 @@ static void table_is_sound(void **state)
 			assert_false(o[i].required && o[i].dflt);
 			assert_int_equal(o[i].floor != 0, o[i].rfc != NULL);
 			if (o[i].dflt)
-				config_free(with((enum section)s, o[i].key, o[i].dflt));
+				config_free(with(
+					(enum section)s, o[i].only == ONLY_IPSEC, o[i].key, o[i].dflt, NULL));
 		}
 	}
 }
@@ -176,7 +215,7 @@ static void table_as_text(void **state)
 	config_help(f);
 	assert_int_equal(fclose(f), 0);
 	assert_non_null(strstr(text, "gateway\ttun_mtu\ta number, 1280 to 65520\t1500\tno\n"));
-	assert_non_null(strstr(text, "tunnel\tremote\tan IPv4 or IPv6 address\trequired\tyes\n"));
+	assert_non_null(strstr(text, "tunnel\tremote\tany, or an IPv4 or IPv6 address\trequired\tyes\n"));
 	for (rest = text; (line = strsep(&rest, "\n")) && *line; rows++) {
 		int tabs = 0;
 

@@ -1,88 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* gre_sock_test.c - the GRE sockets on the loopback device of a network namespace of their own.
- *
- *	[ lo, MTU 1500: 127.0.0.1 and 127.0.0.2, fd00::1 and fd00::2 ]
- *
- * One socket sends to itself: what goes out of 127.0.0.1 for 127.0.0.2 comes in again. Needs root.
- */
-#include "gateway/base/be.h"
+/* gre_sock_test.c - the GRE sockets on the loopback device of a network namespace of their own. Needs root. */
 #include "gre/sock.h"
-#include "test/unit/packet.h"
+#include "test/unit/loopback.h"
 
-#include <errno.h>
-#include <linux/ipv6.h>
-#include <net/if.h>
 #include <poll.h>
-#include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#define MTU 1500
 
 static bool usable; /* we are root, in our own namespace */
 
-static const struct family {
-	int af;
-	const char *local, *remote, *reporter, *unreachable, *foreign;
-	uint32_t overhead; /* of the outer header */
-} families[] = {
-	{AF_INET, "127.0.0.1", "127.0.0.2", "127.0.0.9", "192.0.2.1", "198.51.100.9", 20},
-	{AF_INET6, "fd00::1", "fd00::2", "fd00::2", "2001:db8::1", "2001:db8::9", 40},
-};
-
-/* A new address may be used when the kernel's work queue has looked at it, also on the loopback device. */
-static void wait_for_address(const struct addr *a)
-{
-	struct sockaddr_in6 sin = {.sin6_family = AF_INET6};
-	bool bound = false;
-
-	memcpy(&sin.sin6_addr, a->b, 16);
-	for (int i = 0; i < 5000 && !bound; i++) {
-		int s = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-		bound = bind(s, (struct sockaddr *)&sin, sizeof(sin)) == 0;
-		close(s);
-		if (!bound)
-			usleep(1000);
-	}
-	assert_true(bound);
-}
-
 static int group_setup(void **state)
 {
-	struct ifreq ifr = {.ifr_name = "lo"};
-	int s4, s6, index;
-
 	(void)state;
-	if (unshare(CLONE_NEWNET) < 0) {
-		fprintf(stderr, "gre_sock_test: SKIPPED, cannot make a network namespace (not root?)\n");
-		return 0;
-	}
-	s4 = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	s6 = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	assert_true(s4 >= 0 && s6 >= 0);
-	ifr.ifr_flags = IFF_UP | IFF_LOOPBACK | IFF_RUNNING;
-	assert_int_equal(ioctl(s4, SIOCSIFFLAGS, &ifr), 0);
-	ifr.ifr_mtu = MTU;
-	assert_int_equal(ioctl(s4, SIOCSIFMTU, &ifr), 0);
-	index = (int)if_nametoindex("lo");
-	for (unsigned i = 1; i <= 2; i++) {
-		struct in6_ifreq r = {.ifr6_prefixlen = 128, .ifr6_ifindex = index};
-		struct addr a = test_addr(i == 1 ? "fd00::1" : "fd00::2");
-
-		memcpy(&r.ifr6_addr, a.b, 16);
-		assert_int_equal(ioctl(s6, SIOCSIFADDR, &r), 0);
-		wait_for_address(&a);
-	}
-	close(s4);
-	close(s6);
-	usable = true;
+	usable = loopback_make("gre_sock_test");
 	return 0;
 }
 
@@ -285,30 +213,6 @@ static void test_one_fails(void **state)
 
 /* ---- bad GRE ------------------------------------------------------------------------------------------------- */
 
-/* Sends octets behind an outer header, as they are. */
-static void send_raw(const struct family *f, const uint8_t *b, size_t n)
-{
-	struct addr to = test_addr(f->remote), from = test_addr(f->local);
-	int s = socket(f->af, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_GRE);
-
-	assert_true(s >= 0);
-	if (f->af == AF_INET) {
-		struct sockaddr_in src = {.sin_family = AF_INET, .sin_addr.s_addr = from.w[3]};
-		struct sockaddr_in dst = {.sin_family = AF_INET, .sin_addr.s_addr = to.w[3]};
-
-		assert_int_equal(bind(s, (struct sockaddr *)&src, sizeof(src)), 0);
-		assert_int_equal(sendto(s, b, n, 0, (struct sockaddr *)&dst, sizeof(dst)), n);
-	} else {
-		struct sockaddr_in6 src = {.sin6_family = AF_INET6}, dst = src;
-
-		memcpy(&src.sin6_addr, from.b, 16);
-		memcpy(&dst.sin6_addr, to.b, 16);
-		assert_int_equal(bind(s, (struct sockaddr *)&src, sizeof(src)), 0);
-		assert_int_equal(sendto(s, b, n, 0, (struct sockaddr *)&dst, sizeof(dst)), n);
-	}
-	close(s);
-}
-
 static void test_drops(void **state)
 {
 	static const struct {
@@ -331,7 +235,7 @@ static void test_drops(void **state)
 		for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++) {
 			struct gre_rx rx[GRE_BATCH];
 
-			send_raw(&families[i], rows[k].b, rows[k].n);
+			send_raw(&families[i], IPPROTO_GRE, rows[k].b, rows[k].n);
 			assert_int_equal(recv_some(s, rx), 1);
 			assert_int_equal(rx[0].drop, rows[k].drop);
 			assert_int_equal(rx[0].len, rows[k].drop ? rx[0].len : 0);
@@ -366,7 +270,7 @@ static void test_merged(void **state)
 		inner.payload_len = 800;
 		inner.csum = rows[i].csum;
 		len = packet_make(b + 8, &inner);
-		send_raw(&families[0], b, 8 + len);
+		send_raw(&families[0], IPPROTO_GRE, b, 8 + len);
 		assert_int_equal(recv_some(s, rx), 1);
 		assert_int_equal(rx[0].drop, rows[i].drop);
 		if (rx[0].drop == DROP_NONE) {
@@ -378,49 +282,6 @@ static void test_merged(void **state)
 }
 
 /* ---- what ICMP says ---------------------------------------------------------------------------------------- */
-
-/* Sends an ICMP error from the reporter to f->local about a packet to f->remote with a GRE header of n octets. */
-static void send_icmp(
-	const struct family *f, uint8_t type, uint8_t code, uint32_t mtu, const uint8_t *gre, uint32_t n)
-{
-	struct addr from = test_addr(f->reporter), to = test_addr(f->local), quoted_to = test_addr(f->remote);
-	uint8_t b[128] = {type, code}, *q = b + 8;
-	int s = socket(f->af, SOCK_RAW | SOCK_CLOEXEC, f->af == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
-	uint32_t len = 8 + f->overhead + n;
-
-	assert_true(s >= 0);
-	be32_put(b + 4, mtu);
-	memcpy(q + f->overhead, gre, n);
-	if (f->af == AF_INET) {
-		struct sockaddr_in src = {.sin_family = AF_INET, .sin_addr.s_addr = from.w[3]};
-		struct sockaddr_in dst = {.sin_family = AF_INET, .sin_addr.s_addr = to.w[3]};
-
-		q[0] = 0x45;
-		be16_put(q + 2, 1400);
-		q[8] = 60;
-		q[9] = IPPROTO_GRE;
-		memcpy(q + 12, &to.w[3], 4);
-		memcpy(q + 16, &quoted_to.w[3], 4);
-		packet_ip_csum(q);
-		be16_put(b + 2, (uint16_t)~slow_sum(0, b, len));
-		assert_int_equal(bind(s, (struct sockaddr *)&src, sizeof(src)), 0);
-		assert_int_equal(sendto(s, b, len, 0, (struct sockaddr *)&dst, sizeof(dst)), len);
-	} else {
-		struct sockaddr_in6 src = {.sin6_family = AF_INET6}, dst = src;
-
-		q[0] = 0x60;
-		be16_put(q + 4, 1400);
-		q[6] = IPPROTO_GRE;
-		q[7] = 60;
-		memcpy(q + 8, to.b, 16);
-		memcpy(q + 24, quoted_to.b, 16);
-		memcpy(&src.sin6_addr, from.b, 16);
-		memcpy(&dst.sin6_addr, to.b, 16);
-		assert_int_equal(bind(s, (struct sockaddr *)&src, sizeof(src)), 0);
-		assert_int_equal(sendto(s, b, len, 0, (struct sockaddr *)&dst, sizeof(dst)), len);
-	}
-	close(s);
-}
 
 struct told {
 	struct gre_error e[8];
@@ -466,7 +327,8 @@ static void test_errors(void **state)
 			struct pollfd pfd = {.fd = gre_sock_fd(s)};
 			struct told t = {.n = 0};
 
-			send_icmp(f, rows[k].type[i], rows[k].code[i], rows[k].mtu, rows[k].gre, 8);
+			send_icmp(f, rows[k].type[i], rows[k].code[i], rows[k].mtu, IPPROTO_GRE, rows[k].gre,
+				8);
 			assert_int_equal(poll(&pfd, 1, 1000), 1);
 			assert_true(pfd.revents & POLLERR);
 			assert_int_equal(gre_sock_errors(s, tell, &t), 1);
@@ -498,10 +360,10 @@ static void test_errors_pending(void **state)
 
 		for (unsigned k = 0; k < 3; k++)
 			tx[k] = tx_of(f, body, 20);
-		send_icmp(f, i ? 1 : 3, 1, 0, keyless, 8);
-		send_icmp(f, i ? 1 : 3, 1, 0, keyed, 8);
+		send_icmp(f, i ? 1 : 3, 1, 0, IPPROTO_GRE, keyless, 8);
+		send_icmp(f, i ? 1 : 3, 1, 0, IPPROTO_GRE, keyed, 8);
 		assert_int_equal(gre_sock_send(s, tx, 3), 3);
-		send_icmp(f, i ? 1 : 3, 1, 0, keyed, 8);
+		send_icmp(f, i ? 1 : 3, 1, 0, IPPROTO_GRE, keyed, 8);
 		assert_int_equal(gre_sock_recv(s, rx), 3);
 		assert_int_equal(gre_sock_errors(s, tell, &t), 3);
 		gre_sock_close(s);
@@ -520,7 +382,7 @@ static void test_path_mtu_is_ours(void **state)
 		struct gre_rx rx[GRE_BATCH];
 		struct gre_tx tx[2];
 
-		send_icmp(f, i ? 2 : 3, i ? 0 : 4, 1300, keyless, 8);
+		send_icmp(f, i ? 2 : 3, i ? 0 : 4, 1300, IPPROTO_GRE, keyless, 8);
 		assert_int_equal(gre_sock_errors(s, tell, &t), 1);
 		tx[0] = tx_of(f, body, 1400);
 		tx[1] = tx[0];

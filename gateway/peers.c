@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* peers.c - where the branches of IPsec tunnels were last seen. */
+#include "gateway/peers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NAME_MAX_LEN 63
+#define LINE_LEN     256
+#define PEERS_MAX    65536u
+
+struct peer {
+	char name[NAME_MAX_LEN + 1];
+	uint16_t local_port;
+	struct sa_end remote;
+};
+
+struct peers {
+	char *path, *fresh; /* the file, and what becomes it */
+	struct peer *v;     /* in order of name */
+	size_t n, room;
+	bool changed;
+};
+
+/* The place of a name: where it stands, or where it belongs. */
+static size_t place(const struct peers *p, const char *name, bool *found)
+{
+	size_t lo = 0, hi = p->n;
+
+	*found = false;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		int c = strcmp(name, p->v[mid].name);
+
+		if (c == 0) {
+			*found = true;
+			return mid;
+		}
+		if (c < 0)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo;
+}
+
+bool peers_find(const struct peers *p, const char *tunnel, uint16_t *local_port, struct sa_end *remote)
+{
+	bool found;
+	size_t i = place(p, tunnel, &found);
+
+	if (!found)
+		return false;
+	*local_port = p->v[i].local_port;
+	*remote = p->v[i].remote;
+	return true;
+}
+
+static void forget(struct peers *p, size_t i)
+{
+	memmove(&p->v[i], &p->v[i + 1], (p->n - i - 1) * sizeof(p->v[0]));
+	p->n--;
+	p->changed = true;
+}
+
+static bool make_room(struct peers *p)
+{
+	size_t room = p->room ? p->room * 2 : 64;
+	struct peer *v;
+
+	if (p->n < p->room)
+		return true;
+	if (p->n >= PEERS_MAX)
+		return false;
+	v = reallocarray(p->v, room, sizeof(*v));
+	if (!v)
+		return false;
+	p->v = v;
+	p->room = room;
+	return true;
+}
+
+void peers_set(struct peers *p, const char *tunnel, uint16_t local_port, const struct sa_end *remote)
+{
+	bool found;
+	size_t i = place(p, tunnel, &found);
+	struct peer *at;
+
+	if (!remote) {
+		if (found)
+			forget(p, i);
+		return;
+	}
+	if (found && p->v[i].local_port == local_port && p->v[i].remote.port == remote->port &&
+		addr_eq(&p->v[i].remote.a, &remote->a))
+		return;
+	if (!found) {
+		if (strlen(tunnel) > NAME_MAX_LEN || !make_room(p))
+			return;
+		memmove(&p->v[i + 1], &p->v[i], (p->n - i) * sizeof(p->v[0]));
+		p->n++;
+	}
+	at = &p->v[i];
+	*at = (struct peer){.local_port = local_port, .remote = *remote};
+	snprintf(at->name, sizeof(at->name), "%s", tunnel);
+	p->changed = true;
+}
+
+/* A line that is not one of ours is left out. */
+static void take_line(struct peers *p, const char *line)
+{
+	char name[NAME_MAX_LEN + 1], text[ADDR_STRLEN];
+	unsigned local_port, port;
+	struct sa_end remote;
+	char more;
+
+	_Static_assert(NAME_MAX_LEN == 63 && ADDR_STRLEN == 46, "the widths below");
+	if (sscanf(line, "%63s %u %45s %u %c", name, &local_port, text, &port, &more) != 4)
+		return;
+	if (!local_port || local_port > UINT16_MAX || !port || port > UINT16_MAX || addr_parse(text, &remote.a) < 0)
+		return;
+	remote.port = (uint16_t)port;
+	peers_set(p, name, (uint16_t)local_port, &remote);
+}
+
+static void read_file(struct peers *p)
+{
+	char line[LINE_LEN];
+	FILE *f = fopen(p->path, "re");
+
+	if (!f)
+		return;
+	while (fgets(line, sizeof(line), f))
+		take_line(p, line);
+	fclose(f);
+	p->changed = false;
+}
+
+int peers_open(struct peers **out, const char *dir)
+{
+	struct peers *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	if (asprintf(&p->path, "%s/peers", dir) < 0)
+		p->path = NULL;
+	if (asprintf(&p->fresh, "%s/peers.new", dir) < 0)
+		p->fresh = NULL;
+	if (!p->path || !p->fresh) {
+		peers_free(p);
+		return -ENOMEM;
+	}
+	read_file(p);
+	*out = p;
+	return 0;
+}
+
+void peers_free(struct peers *p)
+{
+	if (!p)
+		return;
+	free(p->path);
+	free(p->fresh);
+	free(p->v);
+	free(p);
+}
+
+/* Whole or not at all: a kill in between leaves the file of before. */
+int peers_write(struct peers *p)
+{
+	char text[ADDR_STRLEN];
+	int fd, r = 0;
+	FILE *f;
+
+	if (!p->changed)
+		return 0;
+	fd = open(p->fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	f = fdopen(fd, "w");
+	if (!f) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	for (size_t i = 0; i < p->n; i++)
+		fprintf(f, "%s %u %s %u\n", p->v[i].name, p->v[i].local_port, addr_str(&p->v[i].remote.a, text),
+			p->v[i].remote.port);
+	if (ferror(f))
+		r = -EIO;
+	if (fclose(f) != 0 && !r)
+		r = -errno;
+	if (!r && rename(p->fresh, p->path) < 0)
+		r = -errno;
+	p->changed = r != 0;
+	return r;
+}

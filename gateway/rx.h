@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* rx.h - between the files that receive from branches: rx.c (GRE, inner packets) and rx_ipsec.c. */
+#ifndef ARRD_GATEWAY_RX_H
+#define ARRD_GATEWAY_RX_H
+
+#include "gateway/path.h"
+
+/* In the table of GRE endpoints, on the number of a tunnel: packets for this endpoint come by another way. */
+#define GRE_ELSEWHERE 0x80000000u
+
+/* The tunnel of a GRE packet, by how it came, addresses and key; NULL: there is none. */
+struct tunnel *rx_gre_tunnel(struct path *path, const struct gre_rx *rx);
+
+/* One GRE packet whose header is decoded, up to the flow step; counts it, and what it drops. Returns true when it is the
+ * item now. */
+bool rx_take_gre(struct path *path, struct item *it, const struct gre_rx *rx);
+
+/* An inner packet that is parsed as it->p and came by it->from, up to the flow step: checksums, ECN of the outer header, the
+ * source, what is for the gateway itself. Returns DROP_NONE or why not; *is_item: whether it goes on. */
+enum drop rx_take_parsed(struct path *path, struct item *it, uint8_t outer_tos, bool *is_item);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ike_log.c - libcharon's log, to the loop: with the number of the tunnel that its thread works for, at a limited rate.
+ *
+ * libcharon's level 4 is key material and 3 is raw octets: they are never asked for. Level 1 of the groups that speak of
+ * peers is information, that of the groups that speak of packets and jobs is for debugging, as is all of level 2.
+ */
+#include "ipsec/ike_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BURST 200 /* records */
+#define RATE  50  /* a second */
+
+struct ike_log {
+	logger_t public;
+	struct ike *ike;
+	enum log_level level;
+	pthread_mutex_t lock;
+	uint64_t at_ms;
+	uint32_t tokens, held;
+};
+
+static bool is_about_peers(debug_t group)
+{
+	return group == DBG_DMN || group == DBG_IKE || group == DBG_CHD || group == DBG_CFG ||
+	       group == DBG_LIB;
+}
+
+/* At level 2 these speak of every field of a message and every second. */
+static bool is_wordy(debug_t group)
+{
+	return group == DBG_ENC || group == DBG_JOB || group == DBG_ASN || group == DBG_LIB ||
+	       group == DBG_MGR;
+}
+
+static enum log_level level_of(debug_t group, level_t level)
+{
+	if (level <= LEVEL_AUDIT)
+		return LOG_LEVEL_NOTICE;
+	return level == LEVEL_CTRL && is_about_peers(group) ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
+}
+
+static level_t get_level(logger_t *public, debug_t group)
+{
+	struct ike_log *l = (struct ike_log *)public;
+
+	for (level_t level = is_wordy(group) ? LEVEL_CTRL : LEVEL_DIAG; level > LEVEL_SILENT; level--)
+		if (level_of(group, level) <= l->level)
+			return level;
+	return LEVEL_SILENT;
+}
+
+/* Whether a record may go now, and how many were held back before it. */
+static bool take(struct ike_log *l, uint32_t *held)
+{
+	uint64_t now = ike_now_ms();
+	uint64_t earned;
+	bool ok;
+
+	pthread_mutex_lock(&l->lock);
+	earned = (now - l->at_ms) * RATE / 1000;
+	if (earned) {
+		l->at_ms = now;
+		l->tokens = earned + l->tokens > BURST ? BURST : l->tokens + (uint32_t)earned;
+	}
+	ok = l->tokens > 0;
+	*held = 0;
+	if (ok) {
+		l->tokens--;
+		*held = l->held;
+		l->held = 0;
+	} else {
+		l->held++;
+	}
+	pthread_mutex_unlock(&l->lock);
+	return ok;
+}
+
+static void log_record(
+	logger_t *public, debug_t group, level_t level, int thread, ike_sa_t *sa, const char *message)
+{
+	struct ike_log *l = (struct ike_log *)public;
+	uint32_t tunnel = sa ? sa->get_if_id(sa, TRUE) : 0, held;
+	enum log_level as = level_of(group, level);
+	char line[64];
+
+	if (as > l->level || !take(l, &held))
+		return;
+	if (held) {
+		snprintf(line, sizeof(line), "%u records of the key exchange were held back", held);
+		ike_post_text(l->ike, IKE_EVENT_LOG, 0, LOG_LEVEL_NOTICE, line);
+	}
+	ike_post_text(l->ike, IKE_EVENT_LOG, tunnel, as, message);
+}
+
+int ike_log_start(struct ike *ike, enum log_level level)
+{
+	struct ike_log *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return -ENOMEM;
+	l->public.log = log_record;
+	l->public.get_level = get_level;
+	l->ike = ike;
+	l->level = level;
+	l->tokens = BURST;
+	l->at_ms = ike_now_ms();
+	pthread_mutex_init(&l->lock, NULL);
+	ike->logger = l;
+	charon->bus->add_logger(charon->bus, &l->public);
+	return 0;
+}
+
+void ike_log_stop(struct ike *ike)
+{
+	struct ike_log *l = ike->logger;
+
+	if (!l)
+		return;
+	charon->bus->remove_logger(charon->bus, &l->public);
+	pthread_mutex_destroy(&l->lock);
+	free(l);
+	ike->logger = NULL;
+}

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""NAT between branch and gateway, and branches that move."""
+import between
+import ipsec
+import topo
+from case_ipsec import everything_comes_home
+from harness import case
+
+
+def behind(i, router=None):
+    return {"between": between.Nat}
+
+
+@case(needs=ipsec.NEEDS)
+def behind_nat(c):
+    """
+        br1: 10.0.1.5 -- rt1 192.168.77.2 -- NAT 203.0.113.11 \\
+                                                                gw, masquerade -- inet
+        br2: 10.0.1.5 -- rt2 192.168.77.2 -- NAT 203.0.113.12 /
+
+    Both behind NATs, with equal addresses outside too.
+    """
+    everything_comes_home(c, ipsec.Net(c, nat="masquerade", branch=behind))
+
+
+@case(needs=ipsec.NEEDS)
+def behind_nat_ipv6(c):
+    """
+        br1: 10.0.1.5 -- rt1 fd00:77::2 -- NAT 2001:db8:113::b -- gw -- inet
+
+    NAT between IPv6 addresses.
+    """
+    everything_comes_home(c, ipsec.Net(c, sites=1, outer=6, nat="masquerade", branch=behind))
+
+
+class SharedNat(between.Nat):
+    """The NAT of branch 1, with one more router behind it."""
+
+    def __init__(self, net, i, router):
+        first = net.routers.get(1)
+        if not first:
+            super().__init__(net, i, router)
+            return
+        nat = first.between
+        self.ns, self.net, self.case = nat.ns, net, net.case
+        net.case.veth(router, "wan0", self.ns, f"in{i}")
+        self.ns.ip(f"addr add 192.168.{77 + i}.1/24 dev in{i}", f"link set in{i} up")
+        self.mine = f"192.168.{77 + i}.2"
+        router.ip(f"addr add {self.mine}/24 dev wan0", "link set wan0 up", f"route add default via 192.168.{77 + i}.1")
+        router.no_offloads("wan0")
+        self.ns.no_offloads(f"in{i}")
+
+    def inner(self, family):
+        return getattr(self, "mine", between.ROUTER)
+
+
+@case(needs=ipsec.NEEDS)
+def behind_one_nat(c):
+    """
+        br1: 10.0.1.5 -- rt1 192.168.77.2 \\
+                                            NAT: both from 203.0.113.11, other ports -- gw: remote = any -- inet
+        br2: 10.0.1.5 -- rt2 192.168.79.2 /
+
+    Two branches at one address, told apart by identity, and their ESP by SPI only.
+    """
+    net = ipsec.Net(c, nat="masquerade", branch={"between": SharedNat}, tunnel={"remote": "any"})
+    everything_comes_home(c, net)
+    remotes = {net.gateway.tunnel(f"t{i}")["ipsec"]["remote"] for i in (1, 2)}
+    c.check(all("203.0.113.11" in str(x) for x in remotes) and len(remotes) == 2, f"remote ends: {remotes}")
+
+
+@case(needs=ipsec.NEEDS)
+def rebinding(c):
+    """
+        br1: numbered datagrams -- rt1 -- NAT: other ports; another address -- gw: remote = any -- inet: echo
+
+    The NAT forgets its mappings in mid-stream. The branch's next packets come from elsewhere, are good, and answers go
+    there: not one answer more is lost than was under way.
+    """
+    net = ipsec.Net(c, sites=1, branch=behind, tunnel={"remote": "any"})
+    r = net.routers[1]
+    nat = r.between
+    for ports, address in (("30000-30999", None), ("40000-40999", "203.0.113.111")):
+        stream = between.Stream(net, 1).ready()
+        tap = between.Tap(net, to_gateway=False)
+        nat.move(ports, address)
+        low, high = (int(p) for p in ports.split("-"))
+        o = tap.wait(lambda o: low <= o.dport <= high, 3, f"ESP to a port of {ports}")
+        c.equal(o.dst, nat.address[4], "address that ESP goes to")
+        c.wait(lambda: len(tap.listen()) > 200, 5, "the stream to go on")
+        j = stream.end()
+        # What was sent to the old mapping until the first packet from the new one had come.
+        c.check(j["lost"] <= 8 and j["wrong"] == 0 and j["gap_ms"] < 200, f"the stream: {j}")
+        c.equal(len(r.children("INSTALLED")), 1, "CHILD_SAs")
+        r.ping()
+
+
+@case(needs=ipsec.NEEDS)
+def rebinding_is_not_for_everybody(c):
+    """
+        br1: numbered datagrams -- rt1 -- gw -- inet: echo
+        somebody: repeats and changes rt1's packets, from another port
+
+    Only what is new and genuine moves a tunnel's end: replayed, damaged and made-up ESP from elsewhere does not.
+    """
+    net = ipsec.Net(c, sites=1)
+    stream = between.Stream(net, 1).ready()
+    tap = between.Tap(net)
+    c.wait(lambda: len(tap.listen()) > 100, 3, "packets to repeat")
+    heard = list(tap.heard)
+    back = between.Tap(net, to_gateway=False)
+    # The last octet is of the ICV; the one behind the header is ciphertext; the number decides the window.
+    bad = [between.Outer(o.from_port(5555)) for o in heard[-20:]]
+    tap.send(bad)
+    tap.send([between.Outer(f.flipped(-1)) for f in bad] + [between.Outer(f.flipped(20)) for f in bad])
+    future = [between.Outer(f.with_payload(f.payload[:4] + (f.seq + 100000).to_bytes(4, "big") + f.payload[8:])) for f in bad]
+    tap.send(future)
+    net.gateway.wait_drop("esp_replay", 19)
+    net.gateway.wait_drop("esp_auth", 19)
+    c.wait(lambda: len(back.listen()) > 100, 3, "answers")
+    c.equal({o.dport for o in back.heard}, {4500}, "ports that ESP went to")
+    stream.nothing_lost(100)
+
+
+@case(needs=ipsec.NEEDS)
+def mobike(c):
+    """
+        br1: numbered datagrams -- rt1: 203.0.113.11, then .61, then 2001:db8:113::3d, then .11 -- gw -- inet: echo
+
+    The branch changes its outer address, also from IPv4 to IPv6 and back; the IKE_SA and the tunnel stay (RFC 4555).
+    """
+    net = ipsec.Net(c, sites=1, tunnel={"local": "203.0.113.1", "remote": "any"}, branch={
+        "conn": {"mobike": "yes", "local_addrs": "%any"}})
+    r = net.routers[1]
+    ike = {sa["initiator-spi"] for sa in r.sas()}
+    both = between.Stream(net, 1).ready()
+
+    def at(address, seconds=10):
+        def moved():
+            sas = [sa for sa in r.sas() if sa["state"] == "ESTABLISHED"]
+            return len(sas) == 1 and sas[0]["local-host"] == address and r.answers()
+        c.wait(moved, seconds, f"the branch to be at {address}")
+        c.equal({sa["initiator-spi"] for sa in r.sas()}, ike, "IKE_SA")
+        c.wait(lambda: address in str(net.gateway.tunnel("t1")["ipsec"]["remote"]), 5, f"arrctl to show {address}")
+
+    r.ns.ip("addr add 203.0.113.61/24 dev wan0", f"addr del {net.outer_addr(1, 4)} dev wan0")
+    r.ns.ip("route replace default via 203.0.113.2")
+    at("203.0.113.61")
+    r.ns.ip("addr add 2001:db8:113::3d/64 dev wan0 nodad", "addr del 2001:db8:113::b/64 dev wan0", "addr del 203.0.113.61/24 dev wan0")
+    r.ns.ip("-6 route replace default via 2001:db8:113::2")
+    at("2001:db8:113::3d", 20)
+    r.ping(topo.SERVER6)
+    r.ns.ip(f"addr add {net.outer_addr(1, 4)} dev wan0", "addr del 2001:db8:113::3d/64 dev wan0")
+    r.ns.ip("route replace default via 203.0.113.2")
+    at(net.outer_addr(1, 4, length=False), 20)
+    j = both.end()
+    c.equal(j["wrong"], 0, f"wrong datagrams: {j}")
+    c.remark(f"longest gap {j['gap_ms']} ms")
+
+
+@case(needs=ipsec.NEEDS)
+def begun_on_4500(c):
+    """
+        br1: rt1: remote_port = 4500, so IKE begins there -- gw -- inet
+
+    A branch whose provider drops port 500.
+    """
+    net = ipsec.Net(c, sites=1, up=False, branch={"conn": {"remote_port": "4500", "local_port": "4500"}})
+    tap = between.Tap(net, match=lambda o: o.is_ike)
+    net.up()
+    c.equal({o.dport for o in tap.listen()}, {4500}, "ports of IKE")
+    everything_comes_home(c, net, 0)

@@ -1,0 +1,578 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* gateway_configipsec_test.c - tunnels of type ipsec: values, errors, what is taken, the size of packets. Keys and
+ * identities: gateway_configvalue_test.c; what needs files: gateway_configsecret_test.c, gateway_configcert_test.c. */
+#include "test/unit/config_text.h"
+
+/* An ipsec tunnel that lacks nothing, in five lines. */
+#define K(name, remote)                                                                                      \
+	"[tunnel " name "]\ntype = ipsec\nlocal = 198.51.100.1\nremote = " remote "\npsk = 12345678\n"
+#define I K("a", "203.0.113.1")
+#define J K("b", "203.0.113.2")
+/* The same without a key, in four. */
+#define N "[tunnel a]\ntype = ipsec\nlocal = 198.51.100.1\nremote = 203.0.113.1\n"
+
+#define MANY " stands for many peers; expected an identity of one"
+
+static void defaults(void **state)
+{
+	struct config *c = good(I);
+	const struct conf_tunnel *t = c->tunnels;
+	const struct conf_ike *k = &t->ike;
+
+	(void)state;
+	assert_null(c->warnings);
+	assert_int_equal(c->ipsec.threads, 16);
+	assert_int_equal(c->ipsec.cookie_threshold, 30);
+	assert_int_equal(c->ipsec.block_threshold, 10);
+	assert_int_equal(c->ipsec.half_open_max, 5000);
+	assert_int_equal(c->ipsec.crypto, CRYPTO_PROVIDER_AUTO);
+	assert_int_equal(t->type, TUNNEL_IPSEC);
+	assert_false(t->remote_any);
+	assert_null(t->over);
+	assert_true(!k->local_id && !k->remote_id);
+	assert_string_equal(k->psk, "12345678");
+	assert_int_equal(k->psk_len, 8);
+	assert_true(!k->psk_file && !k->cert_file && !k->key_file && !k->ca_file);
+	assert_int_equal(k->ike_proposals.n, 5);
+	assert_string_equal(k->ike_proposals.s[0], "aes256gcm16-prfsha384-ecp384");
+	assert_int_equal(k->esp_proposals.n, 5);
+	assert_string_equal(k->esp_proposals.s[4], "aes128-sha256-esn-noesn");
+	assert_int_equal(k->local_ts.n + k->remote_ts.n, 0);
+	assert_int_equal(k->mode, IPSEC_TUNNEL);
+	assert_false(k->initiate || k->force_encap);
+	assert_true(k->mobike && k->fragmentation);
+	assert_int_equal(k->ike_rekey, 14400);
+	assert_int_equal(k->ike_reauth, 0);
+	assert_int_equal(k->child_rekey, 3600);
+	assert_int_equal(k->child_rekey_bytes, 0);
+	assert_int_equal(k->child_rekey_packets, 0);
+	assert_int_equal(k->dpd_delay, 30);
+	assert_int_equal(k->replay_window, 1024);
+	assert_int_equal(k->tfc_padding, TFC_OFF);
+	assert_int_equal(t->ttl, 64);
+	assert_int_equal(t->dscp, DSCP_INHERIT);
+	assert_ptr_equal(config_tunnel(c, "a"), t);
+	assert_null(config_tunnel(c, "b"));
+	config_free(c);
+
+	c = good(A); /* nothing of it in other tunnels */
+	assert_int_equal(c->tunnels[0].ike.ike_proposals.n + c->tunnels[0].ike.esp_proposals.n, 0);
+	config_free(c);
+	c = good("");
+	assert_null(config_tunnel(c, "a"));
+	config_free(c);
+}
+
+static void values_arrive(void **state)
+{
+	struct config *c = good(
+		"[ipsec]\nthreads = 8\ncookie_threshold = 1\nblock_threshold = 0\nhalf_open_max = 0\n"
+		"crypto = openssl\n"
+		"[tunnel a]\ntype = ipsec\nlocal = 2001:db8::1\nremote = any\n"
+		"local_id = C=DE, O=Ex, CN=gw\nremote_id = b@example.net\n"
+		"psk = 0x00112233445566778899aabbccddeeFF\n"
+		"ike_proposals = aes256gcm16-prfsha384-ecp384\n"
+		"ike_proposals = aes128-sha256-ecp256, aes256-sha256-ecp384\nesp_proposals = aes128gcm16\n"
+		"local_ts = 10.1.0.0/16, fd00::/64\nremote_ts = 10.0.0.0/8\nmobike = no\n"
+		"fragmentation = no\nforce_encap = yes\nike_rekey = 0\nike_reauth = 604800\n"
+		"child_rekey = 300\nchild_rekey_bytes = 3G\nchild_rekey_packets = 4294967296\n"
+		"dpd_delay = 0\nreplay_window = 4096\ntfc_padding = mtu\nttl = 3\ndscp = 46\n"
+		"mtu = 1300\ninterface_address = 10.1.0.1/31\nroutes = 10.0.1.0/24\n");
+	const struct conf_tunnel *t = c->tunnels;
+	const struct conf_ike *k = &t->ike;
+	char buf[PREFIX_STRLEN];
+
+	(void)state;
+	assert_null(c->warnings);
+	assert_int_equal(c->ipsec.threads, 8);
+	assert_int_equal(c->ipsec.cookie_threshold, 1);
+	assert_int_equal(c->ipsec.block_threshold + c->ipsec.half_open_max, 0);
+	assert_int_equal(c->ipsec.crypto, CRYPTO_PROVIDER_OPENSSL);
+	assert_true(t->remote_any && addr_is_none(&t->remote));
+	assert_string_equal(k->local_id, "C=DE, O=Ex, CN=gw");
+	assert_string_equal(k->remote_id, "b@example.net");
+	assert_int_equal(k->psk_len, 16);
+	assert_memory_equal(
+		k->psk, "\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\x00", 17);
+	assert_int_equal(k->ike_proposals.n, 3); /* without the default, in their order */
+	assert_string_equal(k->ike_proposals.s[1], "aes128-sha256-ecp256");
+	assert_string_equal(k->ike_proposals.s[2], "aes256-sha256-ecp384");
+	assert_int_equal(k->esp_proposals.n, 1);
+	assert_int_equal(k->local_ts.n, 2);
+	assert_string_equal(prefix_str(&k->remote_ts.p[0], buf), "10.0.0.0/8");
+	assert_false(k->mobike || k->fragmentation);
+	assert_true(k->force_encap);
+	assert_int_equal(k->ike_rekey, 0);
+	assert_int_equal(k->ike_reauth, 604800);
+	assert_int_equal(k->child_rekey, 300);
+	assert_true(k->child_rekey_bytes == (uint64_t)3 << 30);
+	assert_true(k->child_rekey_packets == (uint64_t)1 << 32);
+	assert_int_equal(k->dpd_delay, 0);
+	assert_int_equal(k->replay_window, 4096);
+	assert_int_equal(k->tfc_padding, TFC_MTU);
+	assert_int_equal(t->mtu, 1300);
+	config_free(c);
+}
+
+/* ---- single values ------------------------------------------------------------------------------- */
+
+#define REKEY  " is not valid; expected 0, or seconds, 10 to 604800"
+#define WINDOW " is not valid; expected 0, or a number, 64 to 4096"
+#define TFC    " is not valid; expected off, mtu, or a number, 1 to 65500"
+#define OCTETS " is not valid; expected 0, or a size in octets, k, M, G or T, of 1M and more"
+
+static void bad_values(void **state)
+{
+	static const struct {
+		const char *key, *value, *what;
+	} cases[] = {
+		{"remote", "somewhere", " is not an address; expected any, or an IPv4 or IPv6 address"},
+		{"local", "any", " is not an address; expected an IPv4 or IPv6 address"},
+		{"mode", "beet", " is not valid; expected tunnel or transport"},
+		{"initiate", "start", " is not valid; expected yes or no"},
+		{"local_id", "%any", MANY},
+		{"remote_id", "*@example.net", MANY},
+		{"local_ts", "10.0.0.1/8", " has bits set beyond its prefix length; expected 10.0.0.0/8"},
+		{"remote_ts", "any", " is not an address with a prefix length; expected ADDRESS/LEN"},
+		{"ike_rekey", "9", REKEY},
+		{"ike_rekey", "604801", REKEY},
+		{"ike_reauth", "1", REKEY},
+		{"child_rekey", "1h", REKEY},
+		{"child_rekey", "-1", REKEY},
+		{"child_rekey_bytes", "1048575", OCTETS},
+		{"child_rekey_bytes", "1023k", OCTETS},
+		{"child_rekey_bytes", "k", OCTETS},
+		{"child_rekey_bytes", "1P", OCTETS},
+		{"child_rekey_bytes", "1GG", OCTETS},
+		{"child_rekey_bytes", "9223372036854775808", OCTETS},
+		{"child_rekey_bytes", "99999999999999999999999", OCTETS},
+		{"child_rekey_bytes", "16777216T", OCTETS},
+		{"child_rekey_bytes", "8388608T", OCTETS},
+		{"child_rekey_packets", "999", " is not valid; expected 0, or a number, 1000 and more"},
+		{"child_rekey_packets", "1M", " is not valid; expected 0, or a number, 1000 and more"},
+		{"dpd_delay", "86401", " is not valid; expected 0, or seconds, 1 to 86400"},
+		{"replay_window", "63", WINDOW},
+		{"replay_window", "4097", WINDOW},
+		{"tfc_padding", "yes", TFC},
+		{"tfc_padding", "0", TFC},
+		{"tfc_padding", "65535", TFC},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const char *key = cases[i].key;
+		char text[512], errors[512];
+
+		snprintf(text, sizeof(text), "[tunnel a]\n%s = %s\ntype = ipsec\npsk = 12345678\n%s%s", key,
+			cases[i].value, strcmp(key, "local") != 0 ? "local = 198.51.100.1\n" : "",
+			strcmp(key, "remote") != 0 ? "remote = 203.0.113.1\n" : "");
+		snprintf(errors, sizeof(errors), "x.conf:2: [tunnel a] %s: \"%s\"%s", key, cases[i].value,
+			cases[i].what);
+		check_bad(&(struct bad_case){text, errors}, 1);
+	}
+}
+
+static void bad_values_of_section(void **state)
+{
+	static const struct bad_case cases[] = {
+		{"[ipsec]\nthreads = 7\n",
+			"x.conf:2: [ipsec] threads: \"7\" is not valid; expected a number, 8 to 64"},
+		{"[ipsec]\ncrypto = aes\n",
+			"x.conf:2: [ipsec] crypto: \"aes\" is not valid; expected auto, ipsec-mb or openssl"},
+		{"[ipsec]\n[ipsec]\n", "x.conf:2: [ipsec] was there in line 1; expected it once"},
+		{"[ipsec x]\n", "x.conf:1: [ipsec x] has a name; expected [ipsec]"},
+		{"[ipsec]\nx = 1\n",
+			"x.conf:2: [ipsec] x: there is no such option; expected one of threads, ..."},
+	};
+
+	(void)state;
+	CHECK_BAD(cases);
+}
+
+static void proposals(void **state)
+{
+	char text[2048] = I "esp_proposals = aes256gcm16", errors[256];
+	static const struct bad_case cases[] = {
+		{I "ike_proposals = aes256-sha256-ecp384, bogus-sha256-ecp384, aes256-sha256\n",
+			"x.conf:6: [tunnel a] ike_proposals: \"bogus-sha256-ecp384\": unknown algorithm "
+			"'bogus'; "
+			"encryption: aes128gcm16, aes192gcm16, aes256gcm16, ..."},
+		{I "ike_proposals =\n",
+			"x.conf:6: [tunnel a] ike_proposals: has no value; expected a list of proposals"},
+		{I "esp_proposals = aes128-sha256\nesp_proposals =\n",
+			"x.conf:7: [tunnel a] esp_proposals: has no value; expected a list of proposals"},
+		{I "esp_proposals = 3des-sha256\n",
+			"x.conf:6: [tunnel a] esp_proposals: \"3des-sha256\": ..."},
+		{I "esp_proposals = null-sha256\n",
+			"x.conf:6: [tunnel a] esp_proposals: \"null-sha256\": ..."},
+		{I "esp_proposals = aes256gcm16,,aes128gcm16\n",
+			"x.conf:6: [tunnel a] esp_proposals: there is nothing between two commas; expected a "
+			"list of proposals"},
+	};
+
+	(void)state;
+	CHECK_BAD(cases);
+	for (int i = 1; i < 32; i++)
+		strcat(text, ", aes256gcm16");
+	config_free(good(text));
+	strcat(text, ", aes128gcm16");
+	snprintf(errors, sizeof(errors),
+		"x.conf:6: [tunnel a] esp_proposals: \"aes128gcm16\" is one too many; expected at most 32 "
+		"proposals");
+	check_bad(&(struct bad_case){text, errors}, 1);
+}
+
+/* ---- options that go together, or do not ---------------------------------------------------------- */
+
+#define TOP "x.conf:1: [tunnel a] "
+
+static void comparisons(void **state)
+{
+	static const struct bad_case cases[] = {
+		/* options of the other type */
+		{I "gre_key = 1\ngre_checksum = no\ngre_sequence = no\nover = b\n",
+			"x.conf:6: [tunnel a] gre_key: is no option of a tunnel of type ipsec; expected it "
+			"with "
+			"type = gre\n"
+			"x.conf:7: [tunnel a] gre_checksum: is no option of a tunnel of type ipsec; expected "
+			"it "
+			"with type = gre\n"
+			"x.conf:8: [tunnel a] gre_sequence: is no option of a tunnel of type ipsec; expected "
+			"it "
+			"with type = gre\n"
+			"x.conf:9: [tunnel a] over: is no option of a tunnel of type ipsec; expected it with "
+			"type "
+			"= gre"},
+		{A "psk = 12345678\nlocal_ts = 10.0.0.0/8\nmobike = yes\n",
+			"x.conf:5: [tunnel a] psk: is no option of a tunnel of type gre; expected it with "
+			"type = "
+			"ipsec\n"
+			"x.conf:6: [tunnel a] local_ts: is no option of a tunnel of type gre; expected it "
+			"with "
+			"type "
+			"= ipsec\n"
+			"x.conf:7: [tunnel a] mobike: is no option of a tunnel of type gre; expected it "
+			"with "
+			"type = ipsec"},
+		/* a type that was refused: nothing further is known */
+		{"[tunnel a]\ntype = x\nlocal = 198.51.100.1\nremote = any\npsk = 12345678\n",
+			"x.conf:2: [tunnel a] type: \"x\" is not valid; expected gre or ipsec\n"
+			"..."},
+		/* secrets */
+		{N, TOP "psk: is missing; expected psk, psk_file, or cert_file, key_file and ca_file"},
+		{I "psk_file = x\n",
+			"x.conf:6: [tunnel a] psk_file: there is a psk too; expected one of them"},
+		{I "key_file = x\n",
+			"x.conf:6: [tunnel a] key_file: there is a psk too; expected either a key "
+			"or certificates"},
+		{N "psk_file = x\ncert_file = y\n",
+			"x.conf:6: [tunnel a] cert_file: there is a psk_file too; expected either a key or "
+			"certificates"},
+		{N "cert_file = x\n", TOP "key_file: is missing; expected it with cert_file\n..."},
+		{N "remote_id = b\ncert_file = x\nkey_file = y\n",
+			TOP "ca_file: is missing; expected it with cert_file"},
+		{N "remote_id = b\nca_file = x\n", TOP "cert_file: is missing; expected it with ca_file"},
+		/* remote = any */
+		{K("a", "any"),
+			TOP "remote_id: is missing; expected the branch's identity, which tells it from "
+			    "others where remote = any"},
+		{K("a", "any") "remote_id = b\ninitiate = yes\n",
+			"x.conf:7: [tunnel a] initiate: there is no address to begin at; expected initiate = "
+			"no, "
+			"or a remote that is not any"},
+		{K("a", "any") "remote_id = *\n", "x.conf:6: [tunnel a] remote_id: \"*\"" MANY},
+		/* transport mode */
+		{I "mode = transport\nroutes = 10.0.0.0/8\ntfc_padding = mtu\n",
+			"x.conf:7: [tunnel a] routes: there are no inner addresses in transport mode; "
+			"expected "
+			"mode = tunnel, or the option at the GRE tunnel over it\n"
+			"x.conf:8: [tunnel a] tfc_padding: there are no inner addresses in transport mode; "
+			"..."},
+		{I "mode = transport\ninterface_address = 10.0.0.1/31\ninstall_routes = no\n"
+		   "allowed_sources = 10.0.0.0/8\nlocal_ts = 10.0.0.0/8\nremote_ts = 10.0.0.0/8\n",
+			"x.conf:7: [tunnel a] interface_address: there are no inner addresses in transport "
+			"mode; "
+			"expected mode = tunnel, or the option at the GRE tunnel over it\n"
+			"x.conf:8: [tunnel a] install_routes: there are no inner addresses in transport "
+			"mode; "
+			"expected mode = tunnel, or the option at the GRE tunnel over it\n"
+			"x.conf:9: [tunnel a] allowed_sources: there are no inner addresses in transport "
+			"mode; "
+			"expected mode = tunnel, or the option at the GRE tunnel over it\n"
+			"x.conf:10: [tunnel a] local_ts: there are no inner addresses in transport mode; "
+			"expected mode = tunnel, or the option at the GRE tunnel over it\n"
+			"x.conf:11: [tunnel a] remote_ts: there are no inner addresses in transport mode; "
+			"expected mode = tunnel, or the option at the GRE tunnel over it"},
+	};
+
+	(void)state;
+	CHECK_BAD(cases);
+}
+
+static void allowed(void **state)
+{
+	static const struct good_case cases[] = {
+		{K("a", "any") "remote_id = b\n", NULL},
+		{I "mode = transport\n",
+			"x.conf:6: [tunnel a] mode: no GRE tunnel travels in this one: nothing "
+			"can be sent by it\n"},
+		{I "ike_rekey = 299\nchild_rekey = 10\nike_reauth = 300\n",
+			"x.conf:6: [tunnel a] ike_rekey: every 299 seconds both ends are busy with new keys; "
+			"expected 0, or 300 and more\n"
+			"x.conf:7: [tunnel a] child_rekey: every 10 seconds both ends are busy with new "
+			"keys; "
+			"expected 0, or 300 and more\n"},
+		{I "tfc_padding = 1401\nmtu = 1400\n",
+			"x.conf:6: [tunnel a] tfc_padding: packets of 1401 octets do not fit into the mtu of "
+			"1400\n"},
+		{I "tfc_padding = 1400\nmtu = 1400\n", NULL},
+		{I "local_ts = 10.0.0.0/8\ninterface_address = 10.0.0.1/31, fd00::1/64\n",
+			"x.conf:7: [tunnel a] interface_address: fd00::1 is not in local_ts: the branch "
+			"cannot "
+			"reach it\n"},
+		{I "remote_ts = 10.1.0.0/16\nroutes = 10.1.2.0/24, 10.0.0.0/8, fd00::/64\n",
+			"x.conf:7: [tunnel a] routes: 10.0.0.0/8 is not in remote_ts: nothing can be sent "
+			"there\n"
+			"x.conf:7: [tunnel a] routes: fd00::/64 is not in remote_ts: nothing can be sent "
+			"there\n"},
+		{I "local_ts = 0.0.0.0/0\nremote_ts = ::/0\nroutes = ::/0\ninterface_address = 10.0.0.1/31\n",
+			NULL},
+		/* a GRE tunnel between the same outer addresses */
+		{I T("b", "203.0.113.1"), NULL},
+	};
+
+	(void)state;
+	CHECK_GOOD(cases);
+}
+
+/* ---- peers that cannot be told apart --------------------------------------------------------------- */
+
+#define ANY(name) K(name, "any")
+#define SAME(line, what)                                                                                     \
+	"x.conf:" line ": [tunnel b] " what                                                                  \
+	": local, remote and remote_id are those of tunnel a at x.conf:1; "                                  \
+	"expected a remote_id that tells them apart"
+
+#define PAIR(line, what)                                                                                     \
+	"x.conf:" line ": [tunnel b] " what ": local_id and remote_id are those of tunnel a at x.conf:1; "   \
+	"expected another of one of them, or each would end the other's connections"
+
+static void peers(void **state)
+{
+	static const struct bad_case bad[] = {
+		{I K("b", "203.0.113.1"), SAME("9", "remote")},
+		{I "remote_id = b\n" K("b", "203.0.113.1") "remote_id = b\n", SAME("12", "remote_id")},
+		{ANY("a") "remote_id = b.net\n" ANY("b") "remote_id = @B.net\nlocal_id = other\n",
+			SAME("12", "remote_id")},
+		{ANY("a") "remote_id = CN=x,O=y\n" ANY("b") "remote_id = cn=X, o=Y\n",
+			SAME("12", "remote_id")},
+		/* the default is the address */
+		{I "remote_id = 203.0.113.1\n" K("b", "203.0.113.1"), SAME("10", "remote")},
+		{ANY("a") "remote_id = 2001:db8::1\n" ANY("b") "remote_id = 2001:DB8:0:0::1\n",
+			SAME("12", "remote_id")},
+		/* one pair of identities at two places */
+		{ANY("a") "remote_id = x\n" K("b", "203.0.113.1") "remote_id = x\n", PAIR("12", "remote_id")},
+		{I "remote_id = x\nlocal_id = g\n" J "remote_id = x\nlocal_id = G\n",
+			PAIR("13", "remote_id")},
+		{I "remote_id = 203.0.113.2\nlocal_id = 198.51.100.1\n" J "local_id = 198.51.100.1\n",
+			PAIR("13", "local_id")},
+	};
+	static const struct good_case allowed_peers[] = {
+		{I J, NULL},
+		{I "local_id = g\n" J "local_id = g\n", NULL},
+		{ANY("a") "remote_id = x\n" ANY("b") "remote_id = y\n", NULL},
+		{ANY("a") "remote_id = x\n" K("b", "203.0.113.1") "remote_id = x\nlocal_id = g\n", NULL},
+		{ANY("a") "remote_id = x\n" ANY("b") "remote_id = keyid:x\n", NULL},
+		{ANY("a") "remote_id = keyid:x\n" ANY("b") "remote_id = keyid:X\n", NULL},
+		{I "remote_id = x\n" J "remote_id = x\nlocal_id = g\n", NULL},
+		{ANY("a") "remote_id = x\n[tunnel b]\ntype = ipsec\nlocal = 198.51.100.2\nremote = any\n"
+			  "remote_id = x\npsk = 12345678\n",
+			NULL},
+	};
+
+	(void)state;
+	CHECK_BAD(bad);
+	CHECK_GOOD(allowed_peers);
+}
+
+/* ---- GRE over IPsec -------------------------------------------------------------------------------- */
+
+#define OVER_A           "over = a\n"
+#define G(local, remote) "[tunnel g]\ntype = gre\nlocal = " local "\nremote = " remote "\n" OVER_A
+
+static void over(void **state)
+{
+	static const struct bad_case bad[] = {
+		{T("g", "203.0.113.1") OVER_A, "x.conf:5: [tunnel g] over: there is no tunnel \"a\"; "
+					       "expected the name of a tunnel of "
+					       "type ipsec"},
+		{A OVER_A,
+			"x.conf:5: [tunnel a] over: this is tunnel \"a\"; expected the name of a tunnel of "
+			"type ipsec"},
+		{A T("g", "203.0.113.9") OVER_A, "x.conf:9: [tunnel g] over: tunnel \"a\" is of type gre; "
+						 "expected the name of one of type "
+						 "ipsec"},
+		{I "mode = transport\n" G("198.51.100.2", "203.0.113.2"),
+			"x.conf:9: [tunnel g] local: tunnel \"a\" is in transport mode and has another local "
+			"address; expected 198.51.100.1\n"
+			"x.conf:10: [tunnel g] remote: tunnel \"a\" is in transport mode and has another "
+			"remote "
+			"address; expected 203.0.113.1"},
+		{I "local_ts = 10.0.0.0/8\nremote_ts = 10.0.0.0/8, fd00::/64\n" G("10.0.0.1", "11.0.0.1"),
+			"x.conf:11: [tunnel g] remote: 11.0.0.1 is not in remote_ts of tunnel \"a\"; "
+			"expected an "
+			"address of these"},
+		{I "local_ts = 10.0.0.0/8\nremote_ts = 10.0.0.0/8\n" G("11.0.0.1", "10.0.0.2"),
+			"x.conf:10: [tunnel g] local: 11.0.0.1 is not in local_ts of tunnel \"a\"; expected "
+			"an "
+			"address of these"},
+		{I G("10.0.0.1", "any"), "x.conf:9: [tunnel g] remote: \"any\" needs type = ipsec; ..."},
+		/* equal endpoints in one tunnel */
+		{I G("10.0.0.1",
+			 "10.0.0.2") "[tunnel h]\ntype = gre\nlocal = 10.0.0.1\nremote = 10.0.0.2\n" OVER_A,
+			"x.conf:14: [tunnel h] remote: local, remote and the missing gre_key are those of "
+			"tunnel g "
+			"at x.conf:6; expected a gre_key that tells them apart"},
+		{I "mtu = 599\n" G("10.0.0.1", "10.0.0.2"), "x.conf:11: [tunnel g] over: the mtu of \"a\" "
+							    "leaves 575 octets for inner packets; ..."},
+	};
+	static const struct good_case good_cases[] = {
+		{I G("10.0.0.1", "10.0.0.2"), NULL},
+		{G("10.0.0.1", "10.0.0.2") I, NULL},
+		/* the same endpoints in the clear, and in another tunnel */
+		{I G("10.0.0.1", "10.0.0.2") "[tunnel h]\ntype = gre\nlocal = 10.0.0.1\nremote = 10.0.0.2\n",
+			NULL},
+		{I G("10.0.0.1", "10.0.0.2") J
+			"[tunnel h]\ntype = gre\nlocal = 10.0.0.1\nremote = 10.0.0.2\nover = b\n",
+			NULL},
+		{I "mode = transport\n" G("198.51.100.1", "203.0.113.1"), NULL},
+		{ANY("a") "remote_id = x\nmode = transport\n" G("198.51.100.1", "203.0.113.77"), NULL},
+		{I "mode = transport\n" G("198.51.100.1",
+			 "203.0.113.1") "gre_key = 1\n"
+					"[tunnel h]\ntype = gre\nlocal = 198.51.100.1\nremote = "
+					"203.0.113.1\ngre_key = 2\n" OVER_A,
+			NULL},
+		{I "mtu = 1400\n" G("10.0.0.1", "10.0.0.2") "mtu = 1377\n",
+			"x.conf:12: [tunnel g] mtu: 1377 octets and their headers do not fit into the mtu of "
+			"tunnel "
+			"\"a\"\n"},
+		{I "mtu = 1400\n" G("10.0.0.1", "10.0.0.2") "mtu = 1376\n", NULL},
+	};
+	struct config *c = good(G("10.0.0.1", "10.0.0.2") I);
+
+	(void)state;
+	assert_string_equal(c->tunnels[1].over, "a");
+	config_free(c);
+	CHECK_BAD(bad);
+	CHECK_GOOD(good_cases);
+}
+
+/* ---- the size of packets --------------------------------------------------------------------------- */
+
+/* All octets of what is sent for an inner packet of n, by the layout of RFC 4303 and 3948 alone. */
+static uint32_t on_the_wire(uint32_t ip, uint32_t iv, uint32_t icv, uint32_t align, uint32_t n)
+{
+	uint32_t text = (n + 2 + align - 1) / align * align;
+
+	return ip + 8 + 8 + iv + text + icv;
+}
+
+static void sizes(void **state)
+{
+	static const struct {
+		const char *esp; /* NULL: the default */
+		bool six;
+		uint32_t iv, icv, align; /* of the worst of them */
+	} cases[] = {
+		{"aes256gcm16", false, 8, 16, 4},
+		{"aes128gcm16-esn", true, 8, 16, 4},
+		{"chacha20poly1305-ecp384", false, 8, 16, 4},
+		{"aes128-sha256", false, 16, 16, 16},
+		{"aes256-sha384-ecp384", true, 16, 24, 16},
+		{"aes256-sha512-ecp384", false, 16, 32, 16},
+		{"aes128-sha1-modp2048", false, 16, 12, 16},
+		{"aes256gcm16, aes256-sha512", false, 16, 32, 16},
+		{"aes256-sha512, aes256gcm16", true, 16, 32, 16},
+		{NULL, false, 16, 16, 16},
+		{NULL, true, 16, 16, 16},
+	};
+	struct config *c;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint32_t ip = cases[i].six ? 40 : 20, mtu;
+		char text[512];
+
+		snprintf(text, sizeof(text),
+			"[tunnel a]\ntype = ipsec\nlocal = %s1\nremote = %s2\npsk = 12345678\n%s%s\n",
+			cases[i].six ? "2001:db8::" : "192.0.2.", cases[i].six ? "2001:db8::" : "192.0.2.",
+			cases[i].esp ? "esp_proposals = " : "", cases[i].esp ? cases[i].esp : "");
+		c = good(text);
+		mtu = c->tunnels[0].mtu;
+		if (on_the_wire(ip, cases[i].iv, cases[i].icv, cases[i].align, mtu) > 1500 ||
+			on_the_wire(ip, cases[i].iv, cases[i].icv, cases[i].align, mtu + 1) <= 1500)
+			fail_msg("%s: mtu %u", cases[i].esp ? cases[i].esp : "default", mtu);
+		assert_int_equal(conf_esp_mtu(&c->tunnels[0], 1500), mtu);
+		assert_int_equal(conf_esp_mtu(&c->tunnels[0], ip + 8), 0);
+		assert_int_equal(conf_esp_mtu(&c->tunnels[0], 0), 0);
+		config_free(c);
+	}
+
+	/* GRE in tunnel mode, with a key, and in transport mode */
+	c = good(I "esp_proposals = aes256gcm16\n" G("10.0.0.1", "10.0.0.2") "gre_key = 1\n");
+	assert_int_equal(c->tunnels[0].mtu, 1438);
+	assert_int_equal(c->tunnels[1].mtu, 1438 - 20 - 8);
+	config_free(c);
+	c = good(I "esp_proposals = aes256gcm16\nmode = transport\n" G("198.51.100.1", "203.0.113.1"));
+	assert_int_equal(c->tunnels[0].mtu, 1438);
+	assert_int_equal(c->tunnels[1].mtu, 1438 - 4);
+	config_free(c);
+	c = good(I "esp_proposals = aes256gcm16\n" G("fd00::1", "fd00::2"));
+	assert_int_equal(c->tunnels[1].mtu, 1438 - 40 - 4);
+	config_free(c);
+}
+
+/* ---- differences ----------------------------------------------------------------------------------- */
+
+static void equal_is_what_means_the_same(void **state)
+{
+	struct config *a =
+		good(I "esp_proposals = aes256gcm16, aes128gcm16\nlocal_ts = 10.0.0.0/8, fd00::/64\n");
+	struct config *b = good("\n[tunnel a]\nlocal_ts = fd00::/64\nlocal_ts = 10.0.0.0/8\n"
+				"esp_proposals = aes256gcm16\nesp_proposals = aes128gcm16\nmobike = on\n"
+				"type = ipsec\nlocal = 198.51.100.1\nremote = 203.0.113.1\n"
+				"psk = 0x3132333435363738\n");
+	struct config *other =
+		good(I "esp_proposals = aes128gcm16, aes256gcm16\nlocal_ts = 10.0.0.0/8, fd00::/64\n");
+	struct config *any = good(ANY("a") "remote_id = 203.0.113.1\n");
+	struct config *one = good(I "remote_id = 203.0.113.1\n");
+
+	(void)state;
+	assert_true(conf_tunnel_eq(a->tunnels, b->tunnels));
+	assert_false(conf_tunnel_eq(a->tunnels, other->tunnels)); /* another order of preference */
+	assert_false(conf_tunnel_eq(any->tunnels, one->tunnels));
+	config_free(a);
+	config_free(b);
+	config_free(other);
+	config_free(any);
+	config_free(one);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults),
+		cmocka_unit_test(values_arrive),
+		cmocka_unit_test(bad_values),
+		cmocka_unit_test(bad_values_of_section),
+		cmocka_unit_test(proposals),
+		cmocka_unit_test(comparisons),
+		cmocka_unit_test(allowed),
+		cmocka_unit_test(peers),
+		cmocka_unit_test(over),
+		cmocka_unit_test(sizes),
+		cmocka_unit_test(equal_is_what_means_the_same),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
