@@ -18,7 +18,12 @@
 #define SOCKET_DEFAULT "/run/arrd/control.sock"
 #define ROWS_DEFAULT   100 /* of a table of flows */
 
-enum { FLOWS = 1, FLUSH = 2 }; /* the commands that take options of their own */
+/* The commands that take options of their own. */
+enum { FLOWS = 1, FLUSH = 2, TUNNELS = 4, STEER = 8, REKEY = 16 };
+
+#define STARTED                                                                                              \
+	"--tunnel must be given, one of type ipsec. It is begun at once and done by the key\n"               \
+	"exchange afterwards: arrctl tunnels and the daemon's log show what came of it.\n"
 
 static const struct command {
 	const char *name;
@@ -28,9 +33,10 @@ static const struct command {
 	void (*rows)(struct view *v, const json_t *rows);
 } commands[] = {
 	{"status", 0, "show the daemon, its configuration and totals", "", view_status, NULL},
-	{"tunnels", 0, "list the tunnels",
+	{"tunnels", TUNNELS, "list the tunnels, or show one in full",
 		"RX is what came from the branch, TX what was sent to it: inner packets and their\n"
-		"octets. DROPPED is followed by the most frequent reason.\n",
+		"octets. DROPPED is followed by the most frequent reason. With --tunnel: all about it,\n"
+		"with its IKE_SA and CHILD_SAs.\n",
 		NULL, view_tunnels},
 	{"flows", FLOWS, "list the flows",
 		"Replies to a flow go to its TUNNEL, whatever their destination address. SEEN AS is\n"
@@ -42,6 +48,14 @@ static const struct command {
 		NULL},
 	{"flush", FLUSH, "end flows", "Exactly one of --tunnel, --site and --all must be given.\n",
 		view_flush, NULL},
+	{"initiate", STEER, "bring an ipsec tunnel up",
+		"A tunnel with remote = any is called where its branch was last seen.\n" STARTED,
+		view_started, NULL},
+	{"rekey", REKEY, "renew the keys of an ipsec tunnel", "Without --ike: of its CHILD_SAs.\n" STARTED,
+		view_started, NULL},
+	{"terminate", STEER, "end an ipsec tunnel's IKE_SA, and tell its branch",
+		"It stays down until either side begins anew: the branch, or arrctl initiate.\n" STARTED,
+		view_started, NULL},
 };
 
 static const struct option_row {
@@ -56,13 +70,14 @@ static const struct option_row {
 	{"help", NULL, 'h', 0, "print this, or of a command its own help"},
 	{"version", NULL, 'V', 0, "print the version"},
 	{"site", "SITE", 0, FLOWS | FLUSH, "only flows of this site"},
-	{"tunnel", "TUNNEL", 0, FLOWS | FLUSH, "only flows of this tunnel"},
+	{"tunnel", "TUNNEL", 0, FLOWS | FLUSH | TUNNELS | STEER | REKEY, "only this tunnel"},
 	{"src", "ADDRESS[/LEN]", 0, FLOWS, "only flows that began there"},
 	{"dst", "ADDRESS[/LEN]", 0, FLOWS, "only flows that go there"},
 	{"proto", "PROTOCOL", 0, FLOWS, "only this protocol: tcp, udp, icmp, icmpv6, … or a number"},
 	{"state", "STATE", 0, FLOWS, "only this state; quarantine shows what is listed by no other"},
 	{"limit", "N", 0, FLOWS, "at most N rows, 0: all (100, with --json: all)"},
 	{"all", NULL, 0, FLUSH, "all flows"},
+	{"ike", NULL, 0, REKEY, "the IKE_SA instead of the CHILD_SAs"},
 };
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
 #define NOPTIONS  (sizeof(options) / sizeof(options[0]))
@@ -213,7 +228,7 @@ static int parse(struct call *call, int argc, char **argv)
 /* ---- running a command ------------------------------------------------------------------------------ */
 
 /* A page to people: read and drawn. */
-static int draw_page(const struct command *c, struct view *v, const struct answer *a)
+static int draw_page(const struct command *c, struct view *v, const struct reply *a)
 {
 	/* There is an octet before and one behind the rows: the brackets. */
 	json_t *rows = json_loadb(a->rows - 1, a->rows_len + 2, 0, NULL);
@@ -227,7 +242,7 @@ static int draw_page(const struct command *c, struct view *v, const struct answe
 
 static int list(const struct call *call, struct conn *conn, struct view *v)
 {
-	struct answer a;
+	struct reply a;
 	bool any = false;
 	int status;
 
@@ -258,7 +273,7 @@ static int list(const struct call *call, struct conn *conn, struct view *v)
 
 static int show(const struct call *call, struct conn *conn, struct view *v)
 {
-	struct answer a;
+	struct reply a;
 	int status = conn_answer(conn, &a);
 
 	if (status)
@@ -277,7 +292,8 @@ static int show(const struct call *call, struct conn *conn, struct view *v)
 
 static int run(const struct call *call)
 {
-	struct view v = {.colours = isatty(STDOUT_FILENO) && !getenv("NO_COLOR")};
+	struct view v = {.colours = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"),
+		.whole = call->command->bit == TUNNELS && json_object_get(call->args, "tunnel")};
 	struct conn *conn;
 	int status = conn_open(&conn, call->socket);
 

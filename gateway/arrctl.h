@@ -23,14 +23,14 @@ int conn_ask(struct conn *c, const char *command, json_t *args);
 
 /* A line of the answer. Either result is set, or rows: the text between the brackets, unread, valid until the
  * next call. */
-struct answer {
+struct reply {
 	json_t *result; /* json_decref it */
 	const char *rows;
 	size_t rows_len;
 	bool more;
 	uint64_t matched; /* with more false: rows that there are in all */
 };
-int conn_answer(struct conn *c, struct answer *a);
+int conn_answer(struct conn *c, struct reply *a);
 
 /* Says that an answer makes no sense, returns EX_PROTOCOL. */
 int conn_not_understood(void);
@@ -57,10 +57,15 @@ const char *human_count(uint64_t n, char buf[static HUMAN_LEN]);
 const char *human_octets(uint64_t n, char buf[static HUMAN_LEN]);
 const char *human_seconds(uint64_t s, char buf[static HUMAN_LEN]);
 
-/* ---- views (arrctl_view.c) -------------------------------------------------------------------------- */
+/* ---- views (arrctl_view.c, arrctl_tunnel.c) --------------------------------------------------------- */
+
+/* Members of an object; of a missing one, "" and 0: an older daemon may not send it. */
+const char *member_text(const json_t *o, const char *key);
+uint64_t member_number(const json_t *o, const char *key);
 
 struct view {
 	bool colours;
+	bool whole; /* one tunnel was asked for: all about it */
 	struct table *table;
 	uint64_t listed;
 };
@@ -70,8 +75,13 @@ void view_status(struct view *v, const json_t *result);
 void view_stats(struct view *v, const json_t *result);
 void view_reload(struct view *v, const json_t *result);
 void view_flush(struct view *v, const json_t *result);
+void view_started(struct view *v, const json_t *result);
 /* For a page of a listing: an array. */
 void view_tunnels(struct view *v, const json_t *rows);
 void view_flows(struct view *v, const json_t *rows);
+
+/* Parts of those: a tunnel as a block of lines, the member drops as a table. */
+void view_tunnel(const struct view *v, const json_t *tunnel);
+void view_drops(const struct view *v, json_t *drops);
 
 #endif

@@ -181,7 +181,7 @@ int conn_ask(struct conn *c, const char *command, json_t *args)
 }
 
 /* A page is {"id":1,"rows":[…],"more":…}, in this order: the rows of a long listing are handed on unread. */
-static bool page(char *line, size_t len, struct answer *a)
+static bool page(char *line, size_t len, struct reply *a)
 {
 	static const char head[] = "{\"id\":1,\"rows\":[";
 	size_t h = sizeof(head) - 1;
@@ -207,14 +207,14 @@ static bool page(char *line, size_t len, struct answer *a)
 	return ok;
 }
 
-int conn_answer(struct conn *c, struct answer *a)
+int conn_answer(struct conn *c, struct reply *a)
 {
 	json_t *msg, *error;
 	char *line;
 	size_t len;
 	int status = next_line(c, &line, &len);
 
-	*a = (struct answer){.result = NULL};
+	*a = (struct reply){.result = NULL};
 	if (status || page(line, len, a))
 		return status;
 	msg = json_loadb(line, len, 0, NULL);

@@ -9,15 +9,14 @@
 
 #define COLUMNS(c) (c), sizeof(c) / sizeof((c)[0])
 
-/* Members of an object; of a missing one, "" and 0: an older daemon may not send it. */
-static const char *text(const json_t *o, const char *key)
+const char *member_text(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
 
 	return s ? s : "";
 }
 
-static uint64_t number(const json_t *o, const char *key)
+uint64_t member_number(const json_t *o, const char *key)
 {
 	return (uint64_t)json_integer_value(json_object_get(o, key));
 }
@@ -25,19 +24,25 @@ static uint64_t number(const json_t *o, const char *key)
 void view_status(struct view *v, const json_t *r)
 {
 	const json_t *egress = json_object_get(r, "egress"), *tunnels = json_object_get(r, "tunnels");
-	const json_t *flows = json_object_get(r, "flows");
+	const json_t *flows = json_object_get(r, "flows"), *ipsec = json_object_get(r, "ipsec");
 	char up[HUMAN_LEN];
 
 	(void)v;
-	printf("arrd      %s, pid %" PRIu64 ", up %s\n", text(r, "version"), number(r, "pid"),
-		human_seconds(number(r, "uptime_s"), up));
-	printf("config    %s, reloads: %" PRIu64 " good, %" PRIu64 " failed\n", text(r, "config"),
-		number(r, "reloads"), number(r, "failed_reloads"));
-	printf("tun       %s\n", text(r, "tun"));
-	printf("egress    %s, nat %s\n", text(egress, "interface"), text(egress, "nat"));
-	printf("tunnels   %" PRIu64 " up, %" PRIu64 " down, of %" PRIu64 " sites\n", number(tunnels, "up"),
-		number(tunnels, "down"), number(r, "sites"));
-	printf("flows     %" PRIu64 " of at most %" PRIu64 "\n", number(flows, "used"), number(flows, "max"));
+	printf("arrd      %s, pid %" PRIu64 ", up %s\n", member_text(r, "version"), member_number(r, "pid"),
+		human_seconds(member_number(r, "uptime_s"), up));
+	printf("config    %s, reloads: %" PRIu64 " good, %" PRIu64 " failed\n", member_text(r, "config"),
+		member_number(r, "reloads"), member_number(r, "failed_reloads"));
+	printf("tun       %s\n", member_text(r, "tun"));
+	printf("egress    %s, nat %s\n", member_text(egress, "interface"), member_text(egress, "nat"));
+	printf("tunnels   %" PRIu64 " up, %" PRIu64 " down, of %" PRIu64 " sites\n",
+		member_number(tunnels, "up"), member_number(tunnels, "down"), member_number(r, "sites"));
+	printf("flows     %" PRIu64 " of at most %" PRIu64 "\n", member_number(flows, "used"),
+		member_number(flows, "max"));
+	if (ipsec)
+		printf("ipsec     %" PRIu64 " established, %" PRIu64
+		       " connecting, strongSwan %s, ciphers of %s\n",
+			member_number(ipsec, "established"), member_number(ipsec, "connecting"),
+			member_text(ipsec, "strongswan"), member_text(ipsec, "crypto"));
 }
 
 /* The sentence of a drop reason; "" for one that this program does not know. */
@@ -49,46 +54,62 @@ static const char *drop_sentence(const char *name)
 	return "";
 }
 
-void view_stats(struct view *v, const json_t *r)
+void view_drops(const struct view *v, json_t *drops)
 {
 	static const struct column columns[] = {{"DROPPED", true}, {"REASON", false}, {"MEANING", false}};
-	static const char *const flow_keys[] = {
-		"used", "max", "quarantined", "created", "expired", "evicted", "translated", "refused"};
-	json_t *flows = json_object_get(r, "flows"), *drops = json_object_get(r, "drops"), *count;
-	char p[HUMAN_LEN], o[HUMAN_LEN];
+	struct table *t;
 	const char *name;
+	json_t *count;
 
-	printf("from branches  %s packets, %s\n", human_count(number(r, "rx_packets"), p),
-		human_octets(number(r, "rx_bytes"), o));
-	printf("to branches    %s packets, %s\n\n", human_count(number(r, "tx_packets"), p),
-		human_octets(number(r, "tx_bytes"), o));
-	for (size_t i = 0; i < sizeof(flow_keys) / sizeof(flow_keys[0]); i++)
-		printf("flows %-11s  %" PRIu64 "\n", flow_keys[i], number(flows, flow_keys[i]));
-	printf("\n");
 	if (!json_object_size(drops)) {
 		printf("no packet was dropped\n");
 		return;
 	}
-	v->table = table_new(COLUMNS(columns), v->colours);
+	t = table_new(COLUMNS(columns), v->colours);
 	json_object_foreach(drops, name, count)
 	{
-		table_cell(v->table, PLAIN, "%" JSON_INTEGER_FORMAT, json_integer_value(count));
-		table_cell(v->table, PLAIN, "%s", name);
-		table_cell(v->table, PLAIN, "%s", drop_sentence(name));
+		table_cell(t, PLAIN, "%" JSON_INTEGER_FORMAT, json_integer_value(count));
+		table_cell(t, PLAIN, "%s", name);
+		table_cell(t, PLAIN, "%s", drop_sentence(name));
 	}
-	table_print(v->table);
+	table_print(t);
+	table_free(t);
+}
+
+void view_stats(struct view *v, const json_t *r)
+{
+	static const char *const flow_keys[] = {
+		"used", "max", "quarantined", "created", "expired", "evicted", "translated", "refused"};
+	const json_t *flows = json_object_get(r, "flows");
+	char p[HUMAN_LEN], o[HUMAN_LEN];
+
+	printf("from branches  %s packets, %s\n", human_count(member_number(r, "rx_packets"), p),
+		human_octets(member_number(r, "rx_bytes"), o));
+	printf("to branches    %s packets, %s\n\n", human_count(member_number(r, "tx_packets"), p),
+		human_octets(member_number(r, "tx_bytes"), o));
+	for (size_t i = 0; i < sizeof(flow_keys) / sizeof(flow_keys[0]); i++)
+		printf("flows %-11s  %" PRIu64 "\n", flow_keys[i], member_number(flows, flow_keys[i]));
+	printf("\n");
+	view_drops(v, json_object_get(r, "drops"));
 }
 
 void view_reload(struct view *v, const json_t *r)
 {
 	(void)v;
-	printf("%sreloaded, %" PRIu64 " tunnels\n", text(r, "warnings"), number(r, "tunnels"));
+	printf("%sreloaded, %" PRIu64 " tunnels\n", member_text(r, "warnings"), member_number(r, "tunnels"));
+}
+
+void view_started(struct view *v, const json_t *r)
+{
+	(void)v;
+	(void)r;
+	printf("started; what comes of it, arrctl tunnels shows\n");
 }
 
 void view_flush(struct view *v, const json_t *r)
 {
 	(void)v;
-	printf("%" PRIu64 " flows ended\n", number(r, "flushed"));
+	printf("%" PRIu64 " flows ended\n", member_number(r, "flushed"));
 }
 
 /* How many packets a tunnel dropped, and the most frequent reason. */
@@ -116,8 +137,51 @@ static void counter_cells(struct table *t, const json_t *o, const char *packets,
 {
 	char b[HUMAN_LEN];
 
-	table_cell(t, PLAIN, "%s", human_count(number(o, packets), b));
-	table_cell(t, PLAIN, "%s", human_octets(number(o, octets), b));
+	table_cell(t, PLAIN, "%s", human_count(member_number(o, packets), b));
+	table_cell(t, PLAIN, "%s", human_octets(member_number(o, octets), b));
+}
+
+static void state_cell(struct table *t, const json_t *tunnel)
+{
+	const char *state = member_text(tunnel, "state");
+	const char *ike = member_text(json_object_get(tunnel, "ike"), "state");
+
+	if (strcmp(state, "up") == 0)
+		table_cell(t, GOOD, "%s", state);
+	else if (strcmp(ike, "connecting") == 0)
+		table_cell(t, MARKED, "%s", ike);
+	else
+		table_cell(t, BAD, "%s", state);
+}
+
+/* Where the branch is: of one that may come from anywhere, or that has moved, what the IKE_SA says. */
+static const char *remote(const json_t *tunnel)
+{
+	const json_t *ike = json_object_get(tunnel, "ike");
+	const char *at = member_text(json_object_get(ike, "remote"), "address");
+
+	return *at && strcmp(member_text(ike, "state"), "established") == 0 ? at
+									    : member_text(tunnel, "remote");
+}
+
+static void tunnel_cells(struct table *t, const json_t *tunnel)
+{
+	const json_t *key = json_object_get(tunnel, "gre_key");
+
+	table_cell(t, PLAIN, "%s", member_text(tunnel, "name"));
+	table_cell(t, PLAIN, "%s", member_text(tunnel, "site"));
+	table_cell(t, PLAIN, "%s", member_text(tunnel, "type"));
+	state_cell(t, tunnel);
+	table_cell(t, PLAIN, "%s", member_text(tunnel, "local"));
+	table_cell(t, PLAIN, "%s", remote(tunnel));
+	if (key)
+		table_cell(t, PLAIN, "%" JSON_INTEGER_FORMAT, json_integer_value(key));
+	else
+		table_cell(t, PLAIN, "-");
+	table_cell(t, PLAIN, "%" PRIu64, member_number(tunnel, "flows"));
+	counter_cells(t, tunnel, "rx_packets", "rx_bytes");
+	counter_cells(t, tunnel, "tx_packets", "tx_bytes");
+	drops_cell(t, json_object_get(tunnel, "drops"));
 }
 
 void view_tunnels(struct view *v, const json_t *rows)
@@ -128,30 +192,18 @@ void view_tunnels(struct view *v, const json_t *rows)
 	size_t i;
 	json_t *t;
 
-	if (!v->table)
+	if (!v->whole && !v->table)
 		v->table = table_new(COLUMNS(columns), v->colours);
 	json_array_foreach(rows, i, t)
 	{
-		const char *state = text(t, "state");
-		const json_t *key = json_object_get(t, "gre_key");
-
-		table_cell(v->table, PLAIN, "%s", text(t, "name"));
-		table_cell(v->table, PLAIN, "%s", text(t, "site"));
-		table_cell(v->table, PLAIN, "%s", text(t, "type"));
-		table_cell(v->table, strcmp(state, "up") == 0 ? GOOD : BAD, "%s", state);
-		table_cell(v->table, PLAIN, "%s", text(t, "local"));
-		table_cell(v->table, PLAIN, "%s", text(t, "remote"));
-		if (key)
-			table_cell(v->table, PLAIN, "%" JSON_INTEGER_FORMAT, json_integer_value(key));
+		if (v->whole)
+			view_tunnel(v, t);
 		else
-			table_cell(v->table, PLAIN, "-");
-		table_cell(v->table, PLAIN, "%" PRIu64, number(t, "flows"));
-		counter_cells(v->table, t, "rx_packets", "rx_bytes");
-		counter_cells(v->table, t, "tx_packets", "tx_bytes");
-		drops_cell(v->table, json_object_get(t, "drops"));
+			tunnel_cells(v->table, t);
 		v->listed++;
 	}
-	table_print(v->table);
+	if (v->table)
+		table_print(v->table);
 }
 
 /* ---- flows ------------------------------------------------------------------------------------------ */
@@ -161,34 +213,35 @@ void view_tunnels(struct view *v, const json_t *rows)
 /* One end of a tuple: ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT. port is the name of the port's member. */
 static const char *end_str(const json_t *tuple, const char *addr, const char *port, bool ports, char *buf)
 {
-	const char *a = text(tuple, addr);
+	const char *a = member_text(tuple, addr);
 
 	if (!ports)
 		snprintf(buf, END_LEN, "%s", a);
 	else
 		snprintf(buf, END_LEN, strchr(a, ':') ? "[%s]:%" PRIu64 : "%s:%" PRIu64, a,
-			number(tuple, port));
+			member_number(tuple, port));
 	return buf;
 }
 
 static void flow_cells(struct table *t, const json_t *f)
 {
 	const json_t *orig = json_object_get(f, "orig"), *reply = json_object_get(f, "reply");
-	bool echo = strncmp(text(f, "proto"), "icmp", 4) == 0;
+	bool echo = strncmp(member_text(f, "proto"), "icmp", 4) == 0;
 	bool translated = json_is_true(json_object_get(f, "translated"));
-	bool ports = !echo && (number(orig, "sport") || number(orig, "dport"));
+	bool ports = !echo && (member_number(orig, "sport") || member_number(orig, "dport"));
 	char a[END_LEN], b[END_LEN];
 
 	end_str(orig, "src", "sport", ports, a);
 	end_str(orig, "dst", "dport", ports, b);
 	if (echo) /* the identifier stands where a port would */
-		table_cell(t, PLAIN, "%s > %s id %" PRIu64, a, b, number(orig, "sport"));
+		table_cell(t, PLAIN, "%s > %s id %" PRIu64, a, b, member_number(orig, "sport"));
 	else
 		table_cell(t, PLAIN, "%s > %s", a, b);
 	if (!translated)
 		table_cell(t, PLAIN, "-");
 	else if (echo)
-		table_cell(t, MARKED, "%s id %" PRIu64, text(reply, "dst"), number(reply, "dport"));
+		table_cell(t, MARKED, "%s id %" PRIu64, member_text(reply, "dst"),
+			member_number(reply, "dport"));
 	else
 		table_cell(t, MARKED, "%s", end_str(reply, "dst", "dport", ports, a));
 }
@@ -206,13 +259,13 @@ void view_flows(struct view *v, const json_t *rows)
 		v->table = table_new(COLUMNS(columns), v->colours);
 	json_array_foreach(rows, i, f)
 	{
-		table_cell(v->table, PLAIN, "%s", text(f, "site"));
-		table_cell(v->table, PLAIN, "%s", text(f, "tunnel"));
-		table_cell(v->table, PLAIN, "%s", text(f, "proto"));
-		table_cell(v->table, PLAIN, "%s", text(f, "state"));
+		table_cell(v->table, PLAIN, "%s", member_text(f, "site"));
+		table_cell(v->table, PLAIN, "%s", member_text(f, "tunnel"));
+		table_cell(v->table, PLAIN, "%s", member_text(f, "proto"));
+		table_cell(v->table, PLAIN, "%s", member_text(f, "state"));
 		flow_cells(v->table, f);
-		table_cell(v->table, PLAIN, "%s", human_seconds(number(f, "idle_s"), b));
-		table_cell(v->table, PLAIN, "%s", human_seconds(number(f, "expires_s"), b));
+		table_cell(v->table, PLAIN, "%s", human_seconds(member_number(f, "idle_s"), b));
+		table_cell(v->table, PLAIN, "%s", human_seconds(member_number(f, "expires_s"), b));
 		counter_cells(v->table, f, "orig_packets", "orig_bytes");
 		counter_cells(v->table, f, "reply_packets", "reply_bytes");
 		v->listed++;

@@ -15,11 +15,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PLUGINS        "random nonce openssl pem x509 constraints revocation pubkey pkcs1 pkcs8 hmac kdf"
-#define DPKG_STATUS    "/var/lib/dpkg/status"
-#define THREADS_MIN    8
-#define NO_LIMIT       1000000
-#define COOKIES_OF_ONE 3 /* half-open IKE_SAs of one address from which on it is asked for cookies */
+#define PLUGINS     "random nonce openssl pem x509 constraints revocation pubkey pkcs1 pkcs8 hmac kdf"
+#define DPKG_STATUS "/var/lib/dpkg/status"
+#define THREADS_MIN 8
+#define NO_LIMIT    1000000
 
 /* ---- version ---------------------------------------------------------------------------------------- */
 
@@ -67,8 +66,8 @@ static int write_settings(const struct ike_options *o)
 		"cert_cache = no\n"
 		"plugins {\nopenssl {\nload_legacy = no\n}\n}\n"
 		"}\n",
-		o->threads < THREADS_MIN ? THREADS_MIN : o->threads, o->cookie_threshold,
-		block > COOKIES_OF_ONE ? COOKIES_OF_ONE : block - 1, block, o->half_open_max);
+		o->threads < THREADS_MIN ? THREADS_MIN : o->threads, o->cookie_threshold, block / 2, block,
+		o->half_open_max);
 	if (ret < 0) {
 		ret = -errno;
 		close(fd);

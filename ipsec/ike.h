@@ -87,8 +87,9 @@ int ike_add(struct ike *ike, const struct ike_conn *c, char *err, size_t errlen)
 /* Forgets it and ends its IKE_SAs (the peer is told by DELETE), as a job. */
 void ike_remove(struct ike *ike, uint32_t id);
 
-/* Steering by the operator; jobs. Return 0 or -ENOENT. remote_end (NULL: as configured): where to, for a connection with
- * remote = any and for one behind a NAT; port 0 stands for 500. local_port: 500 or 4500 to begin on. */
+/* Steering by the operator; jobs. Return 0 or -ENOENT. ike_initiate does nothing where an IKE_SA with a CHILD_SA is up or on
+ * its way. remote_end (NULL: as configured): where to, for a connection with remote = any and for one behind a NAT; port 0
+ * stands for local_port. local_port: 500 or 4500 to begin on. -EDESTADDRREQ: remote = any, and no remote_end. */
 int ike_initiate(struct ike *ike, uint32_t id, const struct sa_end *remote_end, uint16_t local_port);
 int ike_rekey(struct ike *ike, uint32_t id, bool child); /* child: the CHILD_SAs, else the IKE_SA */
 int ike_terminate(struct ike *ike, uint32_t id); /* with DELETE; an initiate = yes does not bring it up again by itself */

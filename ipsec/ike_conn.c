@@ -289,6 +289,8 @@ int ike_add(struct ike *ike, const struct ike_conn *want, char *err, size_t errl
 	}
 	link_conn(ike, c);
 	pthread_mutex_unlock(&ike->lock);
+	if (want->initiate && !addr_is_none(&want->remote))
+		(void)ike_initiate(ike, want->id, NULL, IKE_PORT);
 	return 0;
 
 fail:

@@ -64,8 +64,10 @@ struct conn {
 	shared_key_t *psk; /* or */
 	struct ike_certs certs;
 	bool initiate;
-	bool held;                   /* by the operator: it stays down until ike_initiate */
-	uint64_t up_ms, next_try_ms; /* ike_steer.c's */
+	bool held; /* by the operator: it stays down until ike_initiate */
+	/* ike_steer.c's: since when it is up; when it is tried again, when a CHILD_SA is asked for; on its way to a thread */
+	uint64_t up_ms, next_try_ms, child_ms;
+	bool ordered;
 	uint32_t backoff_s;
 	enum ike_state told; /* the loop, last */
 	uint32_t told_ike;

@@ -44,6 +44,11 @@ static void order_free(void *arg)
 {
 	struct order *o = arg;
 
+	if (o->conn) {
+		pthread_mutex_lock(&o->ike->lock);
+		o->conn->ordered = false;
+		pthread_mutex_unlock(&o->ike->lock);
+	}
 	if (o->sa)
 		o->sa->destroy(o->sa);
 	if (o->other)
@@ -240,7 +245,7 @@ void ike_steer_end_one(struct ike *ike, ike_sa_id_t *a, ike_sa_id_t *b)
 void ike_steer_is_up(struct conn *c)
 {
 	c->up_ms = ike_now_ms();
-	c->next_try_ms = c->up_ms + CHILD_WAIT_MS;
+	c->child_ms = c->next_try_ms = c->up_ms + CHILD_WAIT_MS;
 }
 
 /* Soon, when it stood for a while. */
@@ -251,33 +256,38 @@ void ike_steer_is_down(struct conn *c)
 	if (c->up_ms && now_ms - c->up_ms >= STEADY_MS)
 		c->backoff_s = 0;
 	c->up_ms = 0;
+	c->child_ms = 0;
 	c->next_try_ms = now_ms + jittered_ms(c->backoff_s ? c->backoff_s : RETRY_MIN_S);
 }
 
 /* ---- from the loop ---------------------------------------------------------------------------------- */
 
-/* What has to be done to bring c up, or NULL: it is, or is on its way. Consumes a reference of c in any case. With the lock
- * held. */
+/* What has to be done to bring c up, or NULL: it is, or is on its way. With the lock held. */
 static struct order *order_up(
 	struct ike *ike, struct conn *c, const struct sa_end *remote, uint16_t local_port)
 {
-	struct order *o = NULL;
+	uint64_t now_ms = ike_now_ms();
 	struct ike_sa_ref *up = NULL;
-	bool connecting = false;
+	struct order *o;
 
+	if (c->ordered || (c->entries && c->told == IKE_STATE_UP))
+		return NULL;
 	for (struct ike_sa_ref *r = c->sas; r; r = r->next) {
+		if (r->status.state == IKE_STATE_CONNECTING)
+			return NULL;
 		if (r->status.state == IKE_STATE_UP && !up)
 			up = r;
-		connecting |= r->status.state == IKE_STATE_CONNECTING;
 	}
-	if (!connecting && !(up && c->entries))
-		o = order_new(ike, up ? ORDER_CHILD : ORDER_INITIATE);
-	if (!o) {
-		c->refs--; /* never the last one: the tables hold one */
+	if (up && now_ms < c->child_ms)
 		return NULL;
-	}
+	o = order_new(ike, up ? ORDER_CHILD : ORDER_INITIATE);
+	if (!o)
+		return NULL;
 	o->conn = c;
+	c->refs++;
+	c->ordered = true;
 	if (up) {
+		c->child_ms = now_ms + CHILD_WAIT_MS;
 		o->sa = up->id->clone(up->id);
 		return o;
 	}
@@ -305,7 +315,6 @@ int ike_initiate(struct ike *ike, uint32_t id, const struct sa_end *remote_end, 
 		ret = -EDESTADDRREQ;
 	} else {
 		c->held = false;
-		c->refs++;
 		o = order_up(ike, c, remote_end, local_port);
 	}
 	pthread_mutex_unlock(&ike->lock);
@@ -375,15 +384,9 @@ void ike_mapping(struct ike *ike, const struct sa *inbound, const struct sa_end 
 
 /* ---- keeping connections up --------------------------------------------------------------------------- */
 
-static bool is_due(struct conn *c, uint64_t now_ms)
+static bool is_due(const struct conn *c, uint64_t now_ms)
 {
-	if (!c->initiate || c->held || addr_is_none(&c->remote))
-		return false;
-	for (const struct ike_sa_ref *r = c->sas; r; r = r->next)
-		if (r->status.state == IKE_STATE_CONNECTING ||
-			(r->status.state == IKE_STATE_UP && c->entries))
-			return false;
-	return now_ms >= c->next_try_ms;
+	return !c->held && !addr_is_none(&c->remote) && now_ms >= c->next_try_ms;
 }
 
 static job_requeue_t look_after(void *arg)
@@ -397,16 +400,14 @@ static job_requeue_t look_after(void *arg)
 	for (struct conn *c = ike->initiating; c; c = c->next_initiating) {
 		struct sa_end remote = {c->remote, 0};
 
-		if (!is_due(c, now_ms))
+		o = is_due(c, now_ms) ? order_up(ike, c, &remote, IKE_PORT) : NULL;
+		if (!o)
 			continue;
 		c->backoff_s = c->backoff_s ? c->backoff_s * 2 : RETRY_MIN_S;
 		if (c->backoff_s > RETRY_MAX_S)
 			c->backoff_s = RETRY_MAX_S;
 		c->next_try_ms = now_ms + jittered_ms(c->backoff_s);
-		c->refs++;
-		o = order_up(ike, c, &remote, IKE_PORT);
-		if (o)
-			array_insert(orders, ARRAY_TAIL, o);
+		array_insert(orders, ARRAY_TAIL, o);
 	}
 	pthread_mutex_unlock(&ike->lock);
 	while (array_remove(orders, ARRAY_HEAD, &o))

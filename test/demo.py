@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""demo.py - two branches with the same addresses and ports talk to the same server through one gateway.
+"""demo.py - three branches with the same addresses and ports talk to the same server through one gateway.
 
 Everything happens in network namespaces of its own, which are gone at the end, also after Ctrl-C. `make demo` builds
 what is needed and runs this. Exit status 0 only if every answer went home.
@@ -18,18 +18,23 @@ sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "test", "netns"))
 
+import ipsec  # noqa: E402
 import lab  # noqa: E402
 import topo  # noqa: E402
 
 PICTURE = """
-  branch A: host 10.0.1.5 == GRE from 203.0.113.11 ==\\
-                                                      gateway: arrd == NAT == "Internet": 198.51.100.10
-  branch B: host 10.0.1.5 == GRE from 203.0.113.12 ==/                        nginx, dnsmasq (real ones)
+  branch A: host 10.0.1.5 ==== GRE from 203.0.113.11 ====\\
+                                                          \\
+  branch B: host 10.0.1.5 ==== GRE from 203.0.113.12 ====== gateway: arrd == NAT == "Internet": 198.51.100.10
+                                                          /                         nginx, dnsmasq (real ones)
+  branch C: host 10.0.1.5 == IPsec from 203.0.113.13 ====/
+            (a stock strongSwan)
 
-Two branches, one address: 10.0.1.5. No VRF, no NAT rule, no route to a branch is configured, only the two tunnels.
+Three branches, one address: 10.0.1.5. No VRF, no NAT rule, no route to a branch is configured, only the three tunnels.
 """
 HTTP_PORT, DNS_PORT, PING_ID = 40080, 40053, 4711
-BRANCHES = {1: "A", 2: "B"}
+BRANCHES = {1: "A", 2: "B", 3: "C"}
+IPSEC = 3  # the others are GRE
 SIZE = 300_000
 
 failed = []
@@ -70,15 +75,15 @@ def servers(net, case):
 
 
 def fetch(net, case):
-    step(f"Both fetch a page by HTTP at the same time, from 10.0.1.5 port {HTTP_PORT}:")
+    step(f"All fetch a page by HTTP at the same time, from 10.0.1.5 port {HTTP_PORT}:")
     running = {}
     for i, x in BRANCHES.items():
         running[i] = net.branches[i].start(
             ["curl", "-sS", "--max-time", "10", "--interface", topo.HOST, "--local-port", str(HTTP_PORT),
              "-o", f"{case.dir}/page-{x}", "-w", "%{http_code} %{size_download}", f"http://{topo.SERVER}/branch-{x}"],
             f"curl-{x}")
-    case.wait(lambda: len(net.gateway.flows_of(proto="tcp", state="established")) == 2, 5,
-              "both connections to be there")
+    case.wait(lambda: len(net.gateway.flows_of(proto="tcp", state="established")) == len(BRANCHES), 5,
+              "all connections to be there")
     during = net.gateway.ctl("flows", "--proto", "tcp")
     for i, x in BRANCHES.items():
         running[i].wait(12)
@@ -90,7 +95,7 @@ def fetch(net, case):
 
 
 def ping(net):
-    step(f"\nBoth ping it, with the same id {PING_ID}:")
+    step(f"\nAll ping it, with the same id {PING_ID}:")
     command = ["ping", "-q", "-c", "5", "-i", "0.1", "-W", "2", "-e", str(PING_ID), topo.SERVER]
     procs = {i: net.branches[i].start(command, f"ping-{x}") for i, x in BRANCHES.items()}
     for i, x in BRANCHES.items():
@@ -100,7 +105,7 @@ def ping(net):
 
 
 def ask(net):
-    step(f"\nBoth ask it by DNS, from UDP port {DNS_PORT}, each for a name of its own:")
+    step(f"\nAll ask it by DNS, from UDP port {DNS_PORT}, each for a name of its own:")
     sockets = {}
     for i in BRANCHES:
         s = sockets[i] = net.branches[i].socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -117,13 +122,15 @@ def ask(net):
 
 
 def demo(case):
-    net = topo.Net(case, nat="masquerade", names=[f"branch-{x}" for x in BRANCHES.values()],
-                   gateway={"log_level": "info"},
-                   tunnel={"site": None})
+    net = ipsec.Net(case, sites=len(BRANCHES), gre=[i for i in BRANCHES if i != IPSEC], nat="masquerade",
+                    names=[f"branch-{x}" for x in BRANCHES.values()], gateway={"log_level": "info"},
+                    tunnel=lambda i: {"site": None}, tagserver=False)
     servers(net, case)
     fetch(net, case)
     ping(net)
     ask(net)
+    print(f"\narrctl tunnels --tunnel branch-{BRANCHES[IPSEC]}:\n"
+          + net.gateway.ctl("tunnels", "--tunnel", f"branch-{BRANCHES[IPSEC]}").rstrip())
     print("\narrctl tunnels:\n" + net.gateway.ctl("tunnels").rstrip())
     print("\narrctl flows:\n" + net.gateway.ctl("flows").rstrip())
     drops = net.gateway.drops()
@@ -160,7 +167,7 @@ def main():
     if failed:
         print("\nThe demo FAILED: " + "; ".join(failed))
         return 1
-    print("\nEvery reply went home: to the branch that had asked, although both have the same address and port.\n"
+    print("\nEvery reply went home: to the branch that had asked, although all have the same address and port.\n"
           "The gateway has cleaned up after itself, and the namespaces are gone.")
     return 0
 

@@ -131,6 +131,8 @@ class Pair:
         cmd = ["ip", "netns", "exec", self.a, "iperf3", "-J", "-c", "10.31.0.2", "-B", "10.31.0.1", "-t", str(seconds),
                "-P", str(streams)] + (["-R"] if reverse else [])
         out = json.loads(run(*cmd, timeout=seconds + 20).stdout)
+        if "sum_received" not in out["end"]:
+            raise RuntimeError(f"iperf3 in {self.a}: {out.get('error', 'no result')}")
         return out["end"]["sum_received"]["bits_per_second"] / 1e6
 
 

@@ -47,7 +47,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *p = (const char *)data;
 
 	if (!t.gw.fs) {
-		if (toy_open(&t, 1024))
+		if (toy_open(&t, 1024) || toy_ipsec(&t))
+			abort();
+		toy_ike_up(&t);
+		if (!toy_sa(&t, true, 0, true) || !toy_sa(&t, false, 1000, true))
 			abort();
 		for (uint32_t n = 1; n <= 10; n++)
 			for (unsigned tn = 0; tn < TOY_TUNNELS; tn++)
@@ -55,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	/* What a failed reload says is any text, too. */
 	t.reload_result = size % 2 ? -EINVAL : 0;
+	t.steer_result = size % 3 ? 0 : -EDESTADDRREQ;
 	while (size) {
 		const char *end = memchr(p, '\n', size);
 		size_t len = end ? (size_t)(end - p) : size;

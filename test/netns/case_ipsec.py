@@ -267,6 +267,7 @@ def proposals_that_do_not_match(c):
         said = c.last.stdout + c.last.stderr
         c.check(c.last.returncode != 0 and "esp_proposals" in said and "t1.conf" in said, f"esp_proposals = {esp}: {said}")
     net.gateway.tunnels["t1"]["esp_proposals"] = "aes256gcm16"
+    net.gateway.write()
     r.ping()
 
 

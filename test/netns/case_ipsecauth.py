@@ -55,7 +55,7 @@ def wrong_keys(c):
         r.load()
         r.up()
         r.ping()
-    stream.nothing_lost(20)
+    stream.nothing_lost()
     text = net.gateway.process.errors()
     for i in (1, 2, 3):
         c.check(ipsec.psk(i) not in text and ipsec.psk(i).encode().hex() not in text.replace(":", "").lower(),
@@ -119,7 +119,7 @@ def certificates(c):
     r.conn["local"]["id"] = ipsec.branch_id(3)
     r.load()
     r.up()
-    stream.nothing_lost(20)
+    stream.nothing_lost()
     everything_comes_home(c, net, 1 << 20)
 
 

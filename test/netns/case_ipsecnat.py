@@ -65,8 +65,8 @@ def behind_one_nat(c):
     """
     net = ipsec.Net(c, nat="masquerade", branch={"between": SharedNat}, tunnel={"remote": "any"})
     everything_comes_home(c, net)
-    remotes = {net.gateway.tunnel(f"t{i}")["ipsec"]["remote"] for i in (1, 2)}
-    c.check(all("203.0.113.11" in str(x) for x in remotes) and len(remotes) == 2, f"remote ends: {remotes}")
+    remotes = {net.gateway.remote_end(f"t{i}") for i in (1, 2)}
+    c.check({a for a, _ in remotes} == {"203.0.113.11"} and len(remotes) == 2, f"remote ends: {remotes}")
 
 
 @case(needs=ipsec.NEEDS)
@@ -119,7 +119,7 @@ def rebinding_is_not_for_everybody(c):
     net.gateway.wait_drop("esp_auth", 19)
     c.wait(lambda: len(back.listen()) > 100, 3, "answers")
     c.equal({o.dport for o in back.heard}, {4500}, "ports that ESP went to")
-    stream.nothing_lost(100)
+    stream.nothing_lost()
 
 
 @case(needs=ipsec.NEEDS)
@@ -141,7 +141,7 @@ def mobike(c):
             return len(sas) == 1 and sas[0]["local-host"] == address and r.answers()
         c.wait(moved, seconds, f"the branch to be at {address}")
         c.equal({sa["initiator-spi"] for sa in r.sas()}, ike, "IKE_SA")
-        c.wait(lambda: address in str(net.gateway.tunnel("t1")["ipsec"]["remote"]), 5, f"arrctl to show {address}")
+        c.wait(lambda: net.gateway.remote_end("t1")[0] == address, 5, f"arrctl to show {address}")
 
     r.ns.ip("addr add 203.0.113.61/24 dev wan0", f"addr del {net.outer_addr(1, 4)} dev wan0")
     r.ns.ip("route replace default via 203.0.113.2")

@@ -28,7 +28,7 @@ class ArrdBranch:
         return self
 
     def is_up(self):
-        return self.gateway.tunnel("up")["up"]
+        return self.gateway.is_up("up")
 
 
 def pair(c, sites=2, branch=None, start=True, **more):

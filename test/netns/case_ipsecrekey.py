@@ -31,7 +31,7 @@ class Rekeying:
     def end(self):
         self.net.gateway.ctl("tunnels")
         for s in self.streams:
-            s.nothing_lost(50)
+            s.nothing_lost()
         drops = self.net.gateway.drops()
         self.c.equal(drops, {}, "drop reasons")
 

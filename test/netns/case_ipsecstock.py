@@ -51,7 +51,7 @@ def one_branch(c):
     r.rekey()
     c.wait(lambda: r.spis() and not r.spis() & before, 5, "new keys")
     r.wait_used()
-    stream.nothing_lost(20)
+    stream.nothing_lost()
 
 
 @case(needs=ipsec.NEEDS)

@@ -38,7 +38,7 @@ def native_esp(c):
         c.wait(lambda: len(set(g.spis()) - before) == 2, 10, "new SAs in the kernel")  # the old one inbound stays for a while
     g.rekey(child=False)
     g.ping(topo.SERVER)
-    stream.nothing_lost(100)
+    stream.nothing_lost()
     c.equal(g.errors(), {}, "what the kernel counted as wrong")
 
 

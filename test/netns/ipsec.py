@@ -312,14 +312,22 @@ class Gateway(topo.Gateway):
         for path in [self.conf] + [os.path.join(self.tunnels_d, name) for name in os.listdir(self.tunnels_d)]:
             os.chmod(path, 0o600)
 
+    def is_up(self, name):
+        return self.tunnel(name)["state"] == "up"
+
+    def remote_end(self, name):
+        """(address, port) where its branch is."""
+        end = self.tunnel(name)["ike"]["remote"]
+        return end["address"], end["port"]
+
     def rekey(self, name, child=True):
-        self.ctl("rekey", name, *(["--child"] if child else ["--ike"]))
+        self.ctl("rekey", "--tunnel", name, *([] if child else ["--ike"]))
 
     def initiate(self, name, ok=(0,)):
-        self.ctl("initiate", name, ok=ok)
+        self.ctl("initiate", "--tunnel", name, ok=ok)
 
     def terminate(self, name):
-        self.ctl("terminate", name)
+        self.ctl("terminate", "--tunnel", name)
 
     def log(self, *words):
         """Lines of its log with all of these."""

@@ -195,9 +195,10 @@ static inline void toy_ike_up(struct toy *t)
 	i->suite = &suites[SUITE_AES_GCM_256];
 }
 
-/* Adds an SA of branch-d, in UDP, begun by us, that is due for renewal after 3000 s and ends after 3300 s. Outbound: with this
- * SPI; inbound ones have SPIs of the database's own. NULL: no memory, or the SPI is in use. */
-static inline struct sa *toy_sa(struct toy *t, bool inbound, uint32_t spi)
+/* Adds an SA of branch-d, in UDP, that is due for renewal after 3000 s and ends after 3300 s. Outbound: with this SPI;
+ * inbound ones have SPIs of the database's own. initiator: we began it, so it is used at once. NULL: no memory, or the
+ * SPI is in use. */
+static inline struct sa *toy_sa(struct toy *t, bool inbound, uint32_t spi, bool initiator)
 {
 	const struct tunnel_ipsec *i = tunnels_at(t->gw.tunnels, TOY_TUNNELS)->ipsec;
 	struct sa *sa = calloc(1, sizeof(*sa));
@@ -207,7 +208,7 @@ static inline struct sa *toy_sa(struct toy *t, bool inbound, uint32_t spi)
 	*sa = (struct sa){.spi = spi,
 		.tunnel = i->conn,
 		.inbound = inbound,
-		.initiator = true,
+		.initiator = initiator,
 		.esn = true,
 		.suite = &suites[SUITE_AES_GCM_256],
 		.time_s = {3000, 3300},
@@ -227,7 +228,7 @@ static inline struct sa *toy_sa(struct toy *t, bool inbound, uint32_t spi)
 /* Begins a flow of tunnel number tn, a packet of 100 octets. proto TCP, UDP or ICMP: from 10.0.1.5, port n,
  * to 93.184.216.34 port 80; with n above 65535 from the following addresses. ICMPv6: from 2001:db8::5 with
  * the id n. Returns the flow, or FS_NONE. */
-static uint32_t toy_flow(struct toy *t, unsigned tn, uint8_t proto, uint32_t n)
+static inline uint32_t toy_flow(struct toy *t, unsigned tn, uint8_t proto, uint32_t n)
 {
 	const struct tunnel *tunnel = tunnels_at(t->gw.tunnels, tn);
 	struct fs_packet pk = {.via = tunnel->id, .octets = 100, .packets = 1};

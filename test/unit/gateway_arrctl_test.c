@@ -9,9 +9,10 @@ int arrctl_main(int argc, char **argv);
 #define main arrctl_main
 #include "gateway/arrctl.c" /* NOLINT(bugprone-suspicious-include) */
 #undef main
-#include "gateway/arrctl_conn.c"  /* NOLINT(bugprone-suspicious-include) */
-#include "gateway/arrctl_table.c" /* NOLINT(bugprone-suspicious-include) */
-#include "gateway/arrctl_view.c"  /* NOLINT(bugprone-suspicious-include) */
+#include "gateway/arrctl_conn.c"   /* NOLINT(bugprone-suspicious-include) */
+#include "gateway/arrctl_table.c"  /* NOLINT(bugprone-suspicious-include) */
+#include "gateway/arrctl_tunnel.c" /* NOLINT(bugprone-suspicious-include) */
+#include "gateway/arrctl_view.c"   /* NOLINT(bugprone-suspicious-include) */
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -151,6 +152,14 @@ static void test_command_lines(void **state)
 		{"flush", EX_USAGE, "", "exactly one of"},
 		{"flush --tunnel x", EX_USAGE, "", "no tunnel has this name"},
 		{"-s /nonexistent/sock status", EX_UNAVAILABLE, "", "is arrd running?"},
+		/* steering: what the daemon has no ipsec tunnel for */
+		{"help rekey", EX_OK, "--ike", ""},
+		{"initiate", EX_USAGE, "", "tunnel: must be given"},
+		{"initiate --tunnel branch-a", EX_USAGE, "", "must be one of type ipsec"},
+		{"terminate --tunnel x", EX_USAGE, "", "no tunnel has this name"},
+		{"terminate --tunnel branch-a --ike", EX_USAGE, "", "ike: not an option of this command"},
+		{"tunnels --tunnel x", EX_USAGE, "", "no tunnel has this name"},
+		{"tunnels --site branch-b", EX_USAGE, "", "site: not an option of this command"},
 	};
 	struct rig *r = *state;
 
@@ -166,6 +175,178 @@ static void test_command_lines(void **state)
 				fail_msg("arrctl %s: \"%s\" is not in: %.400s", cases[i].line, want[f],
 					r->text[f]);
 	}
+}
+
+/* ---- IPsec ------------------------------------------------------------------------------------------ */
+
+static struct tunnel *d_of(struct rig *r)
+{
+	return tunnels_at(r->toy.gw.tunnels, TOY_TUNNELS);
+}
+
+/* The whole of what arrctl prints for a command that succeeds. */
+static void golden(struct rig *r, const char *line, const char *want)
+{
+	assert_int_equal(arrctl(r, line), EX_OK);
+	assert_string_equal(r->text[1], "");
+	if (strcmp(r->text[0], want) != 0)
+		fail_msg("arrctl %s:\n%s\nnot:\n%s", line, r->text[0], want);
+}
+
+static void test_ipsec_down(void **state)
+{
+	struct rig *r = *state;
+
+	assert_int_equal(toy_ipsec(&r->toy), 0);
+	d_of(r)->ipsec->failures = 2;
+	strcpy(d_of(r)->ipsec->last_failure, "no \x1b[31mred\xc2\x9b proposal");
+	golden(r, "tunnels --tunnel branch-d",
+		"tunnel      branch-d of site acme-rome, down\n"
+		"type        ipsec\n"
+		"local       198.51.100.1\n"
+		"remote      any\n"
+		"mtu         1400\n"
+		"priority    100\n"
+		"flows       0\n"
+		"received    0 packets, 0B\n"
+		"sent        0 packets, 0B\n"
+		"\n"
+		"IKE_SA      down\n"
+		"failures    2, the last: no ?[31mred?? proposal\n"
+		"\n"
+		"no CHILD_SA\n"
+		"\n"
+		"no packet was dropped\n");
+}
+
+static void test_ipsec_up(void **state)
+{
+	struct rig *r = *state;
+	struct sa *in, *o;
+	char want[4096];
+
+	assert_int_equal(toy_ipsec(&r->toy), 0);
+	toy_ike_up(&r->toy);
+	in = toy_sa(&r->toy, true, 0, true);
+	o = toy_sa(&r->toy, false, 0xc0ffee, true);
+	assert_true(in && o);
+	in->replayed = 3;
+	in->bad_icv = 1;
+	in->use->packets = 12345;
+	in->use->octets = 20 << 20;
+	o->esn = false;
+	d_of(r)->rx_last_ms = toy_now_ms;
+	d_of(r)->count.drops[DROP_ESP_REPLAY] = 3;
+	toy_now_ms += 75000;
+	snprintf(want, sizeof(want),
+		"tunnel      branch-d of site acme-rome, up\n"
+		"type        ipsec\n"
+		"local       198.51.100.1\n"
+		"remote      any\n"
+		"mtu         1400\n"
+		"priority    100\n"
+		"flows       0\n"
+		"received    0 packets, 0B, the last 1m15s ago\n"
+		"sent        0 packets, 0B\n"
+		"\n"
+		"IKE_SA      established for 1m25s, as responder\n"
+		"branch      branch-d@example at 203.0.113.77:1024\n"
+		"gateway     gw.example at 198.51.100.1:4500\n"
+		"NAT         before the branch\n"
+		"algorithms  AES_GCM_16_256/PRF_HMAC_SHA2_384/ECP_384\n"
+		"rekey       in 3h52m\n"
+		"reauth      never\n"
+		"failures    0\n"
+		"\n"
+		"SA           SPI       ALGORITHMS           MODE             AGE  REKEY IN  ENDS IN  PACKETS"
+		"         WINDOW  REPLAYED  BAD ICV\n"
+		"out, in use  00c0ffee  AES-GCM-16-256       tunnel in UDP  1m15s    48m45s   53m45s        0"
+		"     0B       -         -        -\n"
+		"in           %08x  AES-GCM-16-256, ESN  tunnel in UDP  1m15s    48m45s   53m45s      12k"
+		"  20MiB    1024         3        1\n"
+		"\n"
+		"DROPPED  REASON      MEANING\n"
+		"      3  esp_replay  %s\n",
+		in->spi, drop_text(DROP_ESP_REPLAY));
+	golden(r, "tunnels --tunnel branch-d", want);
+	golden(r, "tunnels --tunnel branch-e",
+		"tunnel      branch-e of site acme-rome, up\n"
+		"type        gre\n"
+		"over        branch-d\n"
+		"local       192.0.2.1\n"
+		"remote      192.0.2.2\n"
+		"mtu         1400\n"
+		"priority    100\n"
+		"flows       0\n"
+		"received    0 packets, 0B\n"
+		"sent        0 packets, 0B\n"
+		"\n"
+		"no packet was dropped\n");
+	assert_int_equal(arrctl(r, "tunnels --tunnel branch-d --json"), EX_OK);
+	assert_non_null(strstr(r->text[0], "[{\"name\":\"branch-d\""));
+	assert_int_equal(arrctl(r, "status"), EX_OK);
+	assert_non_null(strstr(r->text[0],
+		"\nipsec     1 established, 0 connecting, strongSwan 5.9.8, ciphers of toy-cipher\n"));
+}
+
+/* A line a tunnel: where the branch is that may come from anywhere, and what is on its way. */
+static void test_ipsec_table(void **state)
+{
+	/* of branch-d: state of the IKE_SA, is there an SA to send by; its line from TYPE to KEY */
+	static const struct {
+		enum ike_state ike;
+		bool up;
+		const char *want;
+	} cases[] = {
+		{IKE_STATE_DOWN, false, "  ipsec  down   198.51.100.1  any            -"},
+		{IKE_STATE_CONNECTING, false, "  ipsec  connecting  198.51.100.1  any            -"},
+		{IKE_STATE_UP, true, "  ipsec  up     198.51.100.1  203.0.113.77    -"},
+		{IKE_STATE_UP, false, "  ipsec  down   198.51.100.1  203.0.113.77    -"},
+	};
+	struct rig *r = *state;
+
+	assert_int_equal(toy_ipsec(&r->toy), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		toy_ike_up(&r->toy);
+		d_of(r)->ipsec->status.state = cases[i].ike;
+		if (!cases[i].up)
+			d_of(r)->ipsec->suite = NULL;
+		assert_int_equal(arrctl(r, "tunnels"), EX_OK);
+		if (!strstr(r->text[0], cases[i].want))
+			fail_msg("case %zu: %s", i, r->text[0]);
+	}
+}
+
+static void test_steering(void **state)
+{
+	static const struct {
+		const char *line;
+		int result, want;
+		enum ipsec_steer what;
+	} cases[] = {
+		{"initiate --tunnel branch-d", 0, EX_OK, IPSEC_INITIATE},
+		{"rekey --tunnel branch-d", 0, EX_OK, IPSEC_REKEY_CHILD},
+		{"rekey --ike --tunnel branch-d", 0, EX_OK, IPSEC_REKEY_IKE},
+		{"terminate --tunnel branch-d", 0, EX_OK, IPSEC_TERMINATE},
+		{"initiate --tunnel branch-d", -EDESTADDRREQ, EX_SOFTWARE, IPSEC_INITIATE},
+	};
+	struct rig *r = *state;
+
+	assert_int_equal(toy_ipsec(&r->toy), 0);
+	toy_ike_up(&r->toy);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		r->toy.steer_result = cases[i].result;
+		assert_int_equal(arrctl(r, cases[i].line), cases[i].want);
+		assert_int_equal(r->toy.steers, i + 1);
+		assert_ptr_equal(r->toy.steered, d_of(r));
+		assert_int_equal(r->toy.steered_what, cases[i].what);
+		assert_non_null(strstr(
+			r->text[cases[i].want != EX_OK], cases[i].want == EX_OK ? "started" : "never seen"));
+	}
+	assert_int_equal(arrctl(r, "rekey --json --tunnel branch-d"), EX_SOFTWARE);
+	r->toy.steer_result = 0;
+	assert_int_equal(arrctl(r, "rekey --json --tunnel branch-d"), EX_OK);
+	assert_non_null(strstr(r->text[0], "\"started\": true"));
 }
 
 static void test_reload_refused(void **state)
@@ -250,7 +431,7 @@ static void test_bad_pages(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		size_t len = strlen(bad[i]);
 		char *line = malloc(len + 1); /* no NUL: the sanitizer sees who reads on */
-		struct answer a;
+		struct reply a;
 
 		memcpy(line, bad[i], len);
 		assert_false(page(line, len, &a));
@@ -262,6 +443,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_command_lines, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ipsec_down, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ipsec_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ipsec_table, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_steering, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reload_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_json_array, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_table_of_all, setup, teardown),
