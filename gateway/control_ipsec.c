@@ -129,7 +129,7 @@ static void put_sas(struct jsonw *w, const struct gateway *gw, const struct tunn
 			continue;
 		next[in] = sa->next;
 		if (sa == current)
-			; /* x */
+			in = !in; /* it had its turn */
 		else if (listed == SAS_MAX)
 			more++;
 		else {

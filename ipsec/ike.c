@@ -43,7 +43,7 @@ static int write_settings(const struct ike_options *o)
 		"charon {\n"
 		"threads = %u\n"
 		"ikesa_table_size = 8192\n"
-		"ikesa_table_segments = 64\n"
+		"ikesa_table_segments = 16\n"
 		/* A connection has its own IKE_SAs, and ike_steer.c knows whether there is one. */
 		"reuse_ikesa = no\n"
 
@@ -183,6 +183,10 @@ int ike_start(struct ike **out, const struct ike_options *o, char *err, size_t e
 	ret = ike_version_check_file(DPKG_STATUS, SWAN_VERSION, err, errlen);
 	if (ret)
 		return ret;
+	if (lib) {
+		snprintf(err, errlen, "libstrongswan is in use in this process already");
+		return -EALREADY;
+	}
 	ike = ike_new(o);
 	if (!ike) {
 		snprintf(err, errlen, "no memory");

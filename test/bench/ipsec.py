@@ -207,7 +207,8 @@ def tunnels_up(build, control):
 
 
 class Handshakes:
-    """1000 branches, each with an address, an identity and a key of its own, all at once. Default options."""
+    """1000 branches, each with an address, an identity and a key of its own, all at once. Default options, but for MOBIKE:
+    one machine plays all of them, and would offer each time all 1000 addresses."""
 
     def __init__(self, rig, build):
         self.rig, self.build = rig, build
@@ -243,6 +244,7 @@ remote = 10.96.0.2
 local_id = branch-{i}.example.net
 remote_id = gateway.example.net
 psk = {SECRET} {i}
+mobike = no
 initiate = yes
 mtu = {MTU}
 """ for i in range(TUNNELS)))

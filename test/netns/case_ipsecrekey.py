@@ -29,7 +29,9 @@ class Rekeying:
             self.r.wait_used()
 
     def end(self):
-        self.net.gateway.ctl("tunnels")
+        for r in self.net.routers.values():
+            c = self.c
+            c.say(r.name + ": " + r.ns.run("nstat -asz UdpRcvbufErrors UdpInErrors UdpSndbufErrors IpInDiscards") + r.ns.ip("-s link show ipsec0"))
         for s in self.streams:
             s.nothing_lost()
         drops = self.net.gateway.drops()

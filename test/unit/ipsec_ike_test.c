@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* the key exchange as far as it goes without a peer: which library is taken, start and stop, connections added and removed,
+ * octets that are no IKE. Handshakes are in test/netns. Under the sanitizers everything must be freed. */
+#include "ipsec/ike.h"
+#include "ipsec/ike_version.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- the library's version ----------------------------------------------------------------------------- */
+
+static void versions_are_compared(void **state)
+{
+	static const struct {
+		const char *package;
+		bool equal;
+	} table[] = {
+		{"5.9.8-5+deb12u6", true},
+		{"5.9.8-5", true},
+		{"5.9.8", true},
+		{"1:5.9.8-1", true},
+		{"5.9.8-1~bpo11+1", true},
+		{"5.9.80-1", false},
+		{"5.9.9-1", false},
+		{"5.9-8", false},
+		{"15.9.8-1", false},
+		{"6.0.1-6", false},
+		{"5.9.8+dfsg-1", false},
+		{"", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (ike_version_equal("5.9.8", table[i].package) != table[i].equal)
+			fail_msg("%s", table[i].package);
+}
+
+#define STANZA(name, status, version)                                                                        \
+	"Package: " name "\nStatus: install ok " status "\nArchitecture: amd64\nVersion: " version           \
+	"\nDescription: x\n Version: 1\n\n"
+
+static void package_is_found(void **state)
+{
+	static const struct {
+		const char *text;
+		int ret;
+		const char *says;
+	} table[] = {
+		{STANZA("a", "installed", "1") STANZA("strongswan-libcharon", "installed", "5.9.8-5"), 0, ""},
+		{"Package: strongswan-libcharon\nStatus: install ok installed\nVersion: 5.9.8-5", 0, ""},
+		{STANZA("strongswan-libcharon", "installed", "5.9.14-1"), -ENOTSUP,
+			"of version 5.9.14-1; built for 5.9.8"},
+		{STANZA("strongswan-libcharon", "config-files", "5.9.8-5"), -ENOTSUP,
+			"no package strongswan-libcharon"},
+		{STANZA("strongswan-libcharon-x", "installed", "5.9.8-5"), -ENOTSUP, "no package"},
+		{STANZA("a", "installed", "5.9.8-5"), -ENOTSUP, "no package"},
+		{"", -ENOTSUP, "no package"},
+	};
+	char path[] = "/tmp/ike-version-XXXXXX", err[256];
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		size_t len = strlen(table[i].text);
+		int ret;
+
+		assert_int_equal(ftruncate(fd, 0), 0);
+		assert_int_equal(pwrite(fd, table[i].text, len, 0), len);
+		err[0] = '\0';
+		ret = ike_version_check_file(path, "5.9.8", err, sizeof(err));
+		if (ret != table[i].ret || !strstr(err, table[i].says))
+			fail_msg("%zu: %d '%s'", i, ret, err);
+	}
+	close(fd);
+	unlink(path);
+	assert_int_equal(ike_version_check_file(path, "5.9.8", err, sizeof(err)), -ENOTSUP);
+	assert_non_null(strstr(err, "5.9.8 was expected"));
+}
+
+/* ---- start and stop -------------------------------------------------------------------------------------- */
+
+struct rig {
+	struct ike_options o;
+	struct ike *ike;
+};
+
+static void no_wake(void *arg)
+{
+	(void)arg;
+}
+
+static int set_up(void **state)
+{
+	struct rig *r = calloc(1, sizeof(*r));
+	char err[512] = "";
+
+	assert_non_null(r);
+	*state = r;
+	r->o.log_level = LOG_LEVEL_DEBUG;
+	r->o.threads = 8;
+	r->o.cookie_threshold = 30;
+	r->o.block_threshold = 10;
+	assert_int_equal(mailbox_new(&r->o.box, no_wake, NULL), 0);
+	assert_int_equal(sad_new(&r->o.sad), 0);
+	assert_int_equal(crypto_keys_new(&r->o.keys, CRYPTO_AUTO), 0);
+	if (ike_start(&r->ike, &r->o, err, sizeof(err)))
+		fail_msg("%s", err);
+	return 0;
+}
+
+/* Frees what lies in the mailbox; returns whether an event of a kind was there whose text has says in it. */
+static bool drain(struct rig *r, enum ike_event_kind kind, const char *says)
+{
+	bool found = false;
+	struct mail *m = mailbox_take(r->o.box);
+
+	while (m) {
+		struct ike_event *e = (struct ike_event *)m;
+
+		m = m->next;
+		found |= e->kind == kind && (!says || (e->text && strstr(e->text, says)));
+		ike_event_free(e);
+	}
+	return found;
+}
+
+static int tear_down(void **state)
+{
+	struct rig *r = *state;
+
+	ike_stop(r->ike);
+	drain(r, IKE_EVENT_LOG, NULL);
+	assert_int_equal(crypto_keys_count(r->o.keys), 0);
+	crypto_keys_free(r->o.keys);
+	sad_free(r->o.sad);
+	mailbox_free(r->o.box);
+	free(r);
+	return 0;
+}
+
+static void starts_and_stops_again_and_again(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(set_up(state), 0);
+		assert_int_equal(tear_down(state), 0);
+	}
+}
+
+static void is_there_once(void **state)
+{
+	char err[512] = "";
+	struct ike *second;
+	struct rig *r = *state;
+
+	assert_int_equal(ike_start(&second, &r->o, err, sizeof(err)), -EALREADY);
+	assert_non_null(strstr(err, "already"));
+}
+
+/* Its threads take no signals: they are the loop's. */
+static void leaves_signals_alone(void **state)
+{
+	sigset_t before, after;
+
+	pthread_sigmask(SIG_SETMASK, NULL, &before);
+	assert_int_equal(set_up(state), 0);
+	pthread_sigmask(SIG_SETMASK, NULL, &after);
+	for (int s = 1; s < SIGRTMIN; s++)
+		assert_int_equal(sigismember(&before, s), sigismember(&after, s));
+	assert_int_equal(tear_down(state), 0);
+}
+
+/* ---- connections --------------------------------------------------------------------------------------------- */
+
+static struct ike_conn conn_of(uint32_t id, const char *remote_id)
+{
+	static const char *const ike_one = "aes256gcm16-prfsha384-ecp384", *const esp_one = "aes256gcm16";
+	struct ike_conn c = {.id = id,
+		.name = "branch",
+		.local_id = "gw.example.net",
+		.remote_id = remote_id,
+		.psk = (const uint8_t *)"secret",
+		.psk_len = 6,
+		.ike_proposals = &ike_one,
+		.nike_proposals = 1,
+		.esp_proposals = &esp_one,
+		.nesp_proposals = 1,
+		.ike_rekey_s = 14400,
+		.child_rekey_s = 3600,
+		.dpd_s = 30,
+		.replay_window = 256};
+
+	assert_int_equal(addr_parse("192.0.2.1", &c.local), 0);
+	return c;
+}
+
+static void expect_add(struct rig *r, const struct ike_conn *c, int ret, const char *says)
+{
+	char err[512] = "";
+	int got = ike_add(r->ike, c, err, sizeof(err));
+
+	if (got != ret || !strstr(err, says))
+		fail_msg("%s: %d '%s', not %d '%s'", c->remote_id, got, err, ret, says);
+}
+
+static void identities_of_every_kind(void **state)
+{
+	static const char *const good[] = {"branch-b", "branch.example.net", "@branch.example.net",
+		"b@example.net", "192.0.2.77", "2001:db8::77", "@#0badcafe", "CN=branch, O=Example",
+		"C=DE, O=Example, CN=branch", "fqdn:x", "keyid:y"};
+	static const char *const bad[] = {"%any", "*", "*.example.net", "*@example.net", "10.0.0.0/8",
+		"CN=*, O=Example", "0.0.0.0", "", "10.0.0.1-10.0.0.9"};
+	struct rig *r = *state;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct ike_conn c = conn_of((uint32_t)i + 1, good[i]);
+
+		expect_add(r, &c, 0, "");
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct ike_conn c = conn_of(1000, bad[i]);
+
+		expect_add(r, &c, -EINVAL, "is not the identity of one peer");
+	}
+}
+
+static void peers_are_told_apart(void **state)
+{
+	struct ike_conn a = conn_of(1, "branch.example.net"), b;
+	struct rig *r = *state;
+
+	expect_add(r, &a, 0, "");
+	expect_add(r, &a, -EEXIST, "connection 1 is there already");
+
+	b = conn_of(2, "BRANCH.example.net"); /* names have no case */
+	expect_add(r, &b, -EEXIST, "those of 'branch' too");
+	assert_int_equal(addr_parse("192.0.2.2", &b.local), 0);
+	expect_add(r, &b, -EEXIST, "those of 'branch' too");
+	b.local_id = NULL; /* the address: another one */
+	expect_add(r, &b, 0, "");
+
+	b = conn_of(3, NULL);
+	expect_add(r, &b, -EINVAL, "remote_id is missing");
+	assert_int_equal(addr_parse("198.51.100.7", &b.remote), 0);
+	expect_add(r, &b, 0, "");
+	b = conn_of(4, "198.51.100.7");
+	expect_add(r, &b, -EEXIST, "too");
+
+	/* Removed, it may come again at once, with another key. */
+	ike_remove(r->ike, 1);
+	a.psk = (const uint8_t *)"other";
+	a.psk_len = 5;
+	expect_add(r, &a, 0, "");
+	ike_remove(r->ike, 77); /* nobody */
+}
+
+static void credentials_are_checked(void **state)
+{
+	struct ike_conn c = conn_of(1, "branch");
+	struct rig *r = *state;
+
+	c.psk = NULL;
+	expect_add(r, &c, -EINVAL, "neither a psk");
+	c.cert_file = "/nonexistent/cert";
+	c.key_file = "/nonexistent/key";
+	c.ca_file = "/nonexistent/ca";
+	expect_add(r, &c, -ENOENT, "cert_file '/nonexistent/cert'");
+	c.cert_file = "/etc/passwd";
+	expect_add(r, &c, -EINVAL, "not a certificate");
+	c.cert_file = "/dev/zero";
+	expect_add(r, &c, -EFBIG, "cert_file '/dev/zero'");
+}
+
+static void steering_finds_connections(void **state)
+{
+	struct ike_conn c = conn_of(5, "branch");
+	struct rig *r = *state;
+
+	expect_add(r, &c, 0, "");
+	assert_int_equal(ike_initiate(r->ike, 6, NULL, 500), -ENOENT);
+	assert_int_equal(ike_initiate(r->ike, 5, NULL, 500), -EDESTADDRREQ);
+	assert_int_equal(ike_rekey(r->ike, 6, true), -ENOENT);
+	assert_int_equal(ike_rekey(r->ike, 5, false), 0);
+	assert_int_equal(ike_terminate(r->ike, 6), -ENOENT);
+	assert_int_equal(ike_terminate(r->ike, 5), 0);
+}
+
+static bool wait_for(struct rig *r, enum ike_event_kind kind, const char *says)
+{
+	static const struct timespec tick = {.tv_nsec = 10000000};
+
+	for (int i = 0; i < 1000; i++) {
+		if (drain(r, kind, says))
+			return true;
+		nanosleep(&tick, NULL);
+	}
+	return false;
+}
+
+/* Without sockets nothing can be sent; the connection is begun all the same, and ends with the rest. */
+static void initiates_by_itself(void **state)
+{
+	struct ike_conn c = conn_of(5, "branch");
+	struct rig *r = *state;
+
+	c.initiate = true;
+	assert_int_equal(addr_parse("192.0.2.9", &c.remote), 0);
+	expect_add(r, &c, 0, "");
+	assert_true(wait_for(r, IKE_EVENT_STATUS, NULL));
+	ike_remove(r->ike, 5);
+}
+
+/* ---- what is no IKE ------------------------------------------------------------------------------------------ */
+
+static void garbage_does_no_harm(void **state)
+{
+	struct sa_end local = {.port = 500}, remote = {.port = 500};
+	uint8_t data[2000] = {0};
+	struct rig *r = *state;
+
+	assert_int_equal(addr_parse("192.0.2.1", &local.a), 0);
+	assert_int_equal(addr_parse("192.0.2.2", &remote.a), 0);
+	for (uint32_t len = 0; len < 64; len++)
+		assert_true(ike_receive(r->ike, &local, &remote, data, len));
+	for (uint32_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7);
+	data[17] = 0x20; /* IKEv2 */
+	data[18] = 34;   /* IKE_SA_INIT */
+	data[19] = 0x08; /* from an initiator */
+	assert_true(ike_receive(r->ike, &local, &remote, data, sizeof(data)));
+	assert_true(wait_for(r, IKE_EVENT_LOG, "invalid IKE header"));
+
+	/* From a NAT's 500 to our 4500: with four zero octets, or it is dropped. */
+	local.port = 4500;
+	assert_false(ike_receive(r->ike, &local, &remote, data, 100));
+	assert_false(ike_receive(r->ike, &local, &remote, data, 3));
+	memset(data, 0, 4);
+	assert_true(ike_receive(r->ike, &local, &remote, data, 100));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(versions_are_compared),
+		cmocka_unit_test(package_is_found),
+		cmocka_unit_test(starts_and_stops_again_and_again),
+		cmocka_unit_test_setup_teardown(is_there_once, set_up, tear_down),
+		cmocka_unit_test(leaves_signals_alone),
+		cmocka_unit_test_setup_teardown(identities_of_every_kind, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(peers_are_told_apart, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(credentials_are_checked, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(steering_finds_connections, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(initiates_by_itself, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(garbage_does_no_harm, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
