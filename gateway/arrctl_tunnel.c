@@ -197,7 +197,10 @@ static void children_part(const struct view *v, const json_t *tunnel)
 		return;
 	}
 	t = table_new(columns, sizeof(columns) / sizeof(columns[0]), v->colours);
-	json_array_foreach(children, i, sa) sa_cells(t, sa);
+	json_array_foreach(children, i, sa)
+	{
+		sa_cells(t, sa);
+	}
 	table_print(t);
 	table_free(t);
 	if (more)

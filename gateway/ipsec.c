@@ -26,14 +26,15 @@ struct tunnel *ipsec_tunnel(const struct ipsec *s, uint32_t conn)
 
 /* ---- what the key exchange tells -------------------------------------------------------------------- */
 
-/* By which SA does the tunnel send now? */
-static void refresh(struct ipsec *s, struct tunnel *t, uint64_t now)
+void ipsec_refresh(struct ipsec *s, struct tunnel *t, uint64_t now)
 {
 	const struct sa *sa = sad_out(s->sad, t->ipsec->conn, now);
 	bool was_up = t->ipsec->suite;
 
+	t->ipsec->sa = sa;
 	t->ipsec->suite = sa ? sa->suite : NULL;
 	if (sa) {
+		t->ipsec->transport = sa->transport;
 		if (t->pmtu && !addr_eq(&t->ipsec->remote.a, &sa->remote.a))
 			t->pmtu = 0; /* another path */
 		t->ipsec->local = sa->local;
@@ -58,7 +59,7 @@ static void on_add(struct ipsec *s, struct ike_event *e, uint64_t now)
 		return;
 	}
 	e->sa = NULL; /* the database's now */
-	refresh(s, t, now);
+	ipsec_refresh(s, t, now);
 	if (!sa->inbound)
 		return;
 	held = sad_held_take(s->sad, sa->spi, now, &expired);
@@ -76,7 +77,7 @@ static void on_delete(struct ipsec *s, const struct ike_event *e, uint64_t now)
 		sad_release(s->sad, e->spi);
 	sa_free(sa);
 	if (t)
-		refresh(s, t, now);
+		ipsec_refresh(s, t, now);
 }
 
 static void on_update(struct ipsec *s, const struct ike_event *e, uint64_t now)
@@ -84,7 +85,7 @@ static void on_update(struct ipsec *s, const struct ike_event *e, uint64_t now)
 	struct tunnel *t = ipsec_tunnel(s, e->tunnel);
 
 	if (sad_move(s->sad, e->inbound, e->spi, e->tunnel, &e->local, &e->remote) == 0 && t)
-		refresh(s, t, now);
+		ipsec_refresh(s, t, now);
 }
 
 static void on_status(struct ipsec *s, const struct ike_event *e, uint64_t now)
@@ -107,7 +108,7 @@ static void on_status(struct ipsec *s, const struct ike_event *e, uint64_t now)
 	}
 	t->ipsec->status = *st;
 	t->ipsec->status_ms = now;
-	refresh(s, t, now);
+	ipsec_refresh(s, t, now);
 }
 
 static void on_failed(struct ipsec *s, const struct ike_event *e, uint64_t now)
@@ -187,7 +188,7 @@ static void on_expire(void *arg, const struct sa *sa, bool hard)
 
 	ike_expire(s->ike, sa, hard);
 	if (t && hard)
-		refresh(s, t, gateway_now());
+		ipsec_refresh(s, t, gateway_now());
 }
 
 void ipsec_tick(struct ipsec *s)
@@ -226,10 +227,11 @@ static struct tunnel *error_tunnel(const struct ipsec *s, const struct ipsec_err
 	struct tunnel *t;
 
 	for (uint32_t i = 0; (t = tunnels_at(s->gw->tunnels, i)); i++) {
-		if (!t->ipsec || !addr_eq(&t->ipsec->remote.a, &e->remote.a))
+		if (!t->ipsec || !t->ipsec->conn)
 			continue;
 		for (const struct sa *sa = sad_first(s->sad, t->ipsec->conn, false); sa; sa = sa->next)
-			if (sa->spi == e->spi)
+			if (sa->spi == e->spi && sa->remote.port == e->remote.port &&
+				addr_eq(&sa->remote.a, &e->remote.a))
 				return t;
 	}
 	return NULL;

@@ -46,9 +46,14 @@ const char *ipsec_crypto(const struct ipsec *s);
 
 /* One packet for the SA of an ipsec tunnel: parts one behind the other are what it carries, next says what that is. Copied.
  * inner: the tunnel whose packet it is (the same, or a GRE tunnel over it); octets: of the inner packet, for counting (0:
- * not counted). Returns DROP_NONE, or why not: nothing was counted then. */
-enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, uint8_t next, const struct iovec *part,
-	unsigned nparts, uint8_t tos, uint32_t octets);
+ * not counted). what: by which SA it may travel, where selectors are narrow; NULL: by any, in transport mode. Returns
+ * DROP_NONE, or why not: nothing was counted then. */
+struct ipsec_what {
+	struct tuple t;
+	bool ports_known; /* false: a fragment behind the first */
+};
+enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, const struct ipsec_what *what, uint8_t next,
+	const struct iovec *part, unsigned nparts, uint8_t tos, uint32_t octets);
 /* Seals and sends what is queued. */
 void tx_ipsec_flush(struct path *path);
 

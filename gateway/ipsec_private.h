@@ -53,6 +53,8 @@ struct ipsec {
 
 /* ipsec.c: does what the key exchange told the loop. SAs may go: not while a batch refers to any. */
 void ipsec_drain(struct ipsec *s);
+/* ipsec.c: by which SA does the tunnel send now? To be called whenever that may have changed. */
+void ipsec_refresh(struct ipsec *s, struct tunnel *t, uint64_t now);
 /* ipsec.c: the running tunnel of a connection's number, or NULL. */
 struct tunnel *ipsec_tunnel(const struct ipsec *s, uint32_t conn);
 

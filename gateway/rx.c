@@ -41,8 +41,8 @@ static enum drop check_sequence(struct tunnel *t, const struct gre_hdr *h)
 	return DROP_NONE;
 }
 
-/* RFC 6040 4.2, figure 4. DSCP: the inner one stands (RFC 2983, pipe model). */
-static enum drop decap_ecn(struct pkt *p, uint8_t outer_tos)
+/* Figure 4 of RFC 6040. DSCP: the inner one stands (RFC 2983, pipe model). */
+enum drop rx_decap_ecn(struct pkt *p, uint8_t outer_tos)
 {
 	uint8_t outer = outer_tos & ECN_MASK, inner = p->tos & ECN_MASK;
 
@@ -86,7 +86,7 @@ enum drop rx_take_parsed(struct path *path, struct item *it, uint8_t outer_tos, 
 	d = pkt_check_csum(&it->p);
 	if (d)
 		return d;
-	d = decap_ecn(&it->p, outer_tos);
+	d = rx_decap_ecn(&it->p, outer_tos);
 	if (d)
 		return d;
 	d = check_source(t->conf, &it->p.t.src);

@@ -15,6 +15,10 @@ struct tunnel *rx_gre_tunnel(struct path *path, const struct gre_rx *rx);
  * item now. */
 bool rx_take_gre(struct path *path, struct item *it, const struct gre_rx *rx);
 
+/* What the outer header says of congestion is taken over into what it carries (RFC 6040 4.2). Returns DROP_NONE or
+ * DROP_ECN_CE_NOT_ECT. */
+enum drop rx_decap_ecn(struct pkt *p, uint8_t outer_tos);
+
 /* An inner packet that is parsed as it->p and came by it->from, up to the flow step: checksums, ECN of the outer header, the
  * source, what is for the gateway itself. Returns DROP_NONE or why not; *is_item: whether it goes on. */
 enum drop rx_take_parsed(struct path *path, struct item *it, uint8_t outer_tos, bool *is_item);

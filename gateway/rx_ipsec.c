@@ -23,25 +23,23 @@ static void note_end(struct ipsec *s, struct tunnel *t, const struct sa *sa, con
 	ike_mapping(s->ike, sa, &rx->remote);
 }
 
-/* GRE of a tunnel that says over = this one. Returns false when it is none: then it is an inner packet like others. */
-static bool take_gre_inside(struct path *path, struct item *it, struct tunnel *t, const struct pkt *p, bool *is_item)
+/* Is it GRE of a tunnel that says over = this one? Otherwise it is an inner packet like others. Where transport mode was asked
+ * for, and the peer did not agree, the ends are the SA's all the same, and the selectors hold them. */
+static bool is_gre_inside(struct path *path, const struct tunnel *t, const struct pkt *p, struct gre_rx *g)
 {
-	struct gre_rx g = {.over = t->index + 1,
-		.remote = p->t.src,
-		.local = p->t.dst,
-		.ttl = p->ttl,
-		.tos = p->tos,
-		.payload = p->data + p->l4,
-		.len = p->len - p->l4};
-
-	if (p->t.proto != IPPROTO_GRE || p->frag)
+	if (!t->carries || p->t.proto != IPPROTO_GRE || p->frag)
 		return false;
-	g.drop = gre_decode(g.payload, g.len, &g.hdr);
-	if (g.drop || !rx_gre_tunnel(path, &g))
+	*g = (struct gre_rx){
+		.over = t->index + 1, .ttl = p->ttl, .payload = p->data + p->l4, .len = p->len - p->l4};
+	if (t->conf->ike.mode == IPSEC_TUNNEL) {
+		g->remote = p->t.src;
+		g->local = p->t.dst;
+	}
+	g->drop = gre_decode(g->payload, g->len, &g->hdr);
+	if (g->drop || !rx_gre_tunnel(path, g))
 		return false;
-	g.payload += g.hdr.len;
-	g.len -= g.hdr.len;
-	*is_item = rx_take_gre(path, it, &g);
+	g->payload += g->hdr.len;
+	g->len -= g->hdr.len;
 	return true;
 }
 
@@ -50,6 +48,7 @@ static enum drop take_tunnel_mode(
 	struct path *path, struct item *it, struct tunnel *t, const struct esp_in *in, uint8_t tos, bool *is_item)
 {
 	struct pkt *p = &it->p;
+	struct gre_rx g;
 	enum drop d;
 
 	*p = (struct pkt){.data = in->inner, .len = in->inner_len};
@@ -60,14 +59,17 @@ static enum drop take_tunnel_mode(
 		return DROP_INNER_MALFORMED;
 	if (!sa_selects(in->sa, &p->t, !p->frag))
 		return DROP_ESP_SELECTOR;
-	if (t->carries && take_gre_inside(path, it, t, p, is_item)) {
-		t->count.rx_packets++;
-		t->count.rx_bytes += p->len;
+	t->count.rx_packets++;
+	t->count.rx_bytes += p->len;
+	if (is_gre_inside(path, t, p, &g)) {
+		d = rx_decap_ecn(p, tos); /* from header to header, inwards */
+		if (d)
+			return d;
+		g.tos = p->tos;
+		*is_item = rx_take_gre(path, it, &g);
 		return DROP_NONE;
 	}
 	it->from = t;
-	t->count.rx_packets++;
-	t->count.rx_bytes += p->len;
 	return rx_take_parsed(path, it, tos, is_item);
 }
 
@@ -161,8 +163,12 @@ static bool take_other(struct ipsec *s, const struct ipsec_rx *rx)
 		path_drop(s->gw->path, NULL, rx->drop, 1);
 		return true;
 	}
-	if (rx->kind == IPSEC_RX_IKE && !ike_receive(s->ike, &rx->local, &rx->remote, rx->data, rx->len))
-		path_drop(s->gw->path, NULL, DROP_IKE_QUEUE, 1);
+	if (rx->kind == IPSEC_RX_IKE) {
+		enum drop drop = ike_receive(s->ike, &rx->local, &rx->remote, rx->data, rx->len);
+
+		if (drop)
+			path_drop(s->gw->path, NULL, drop, 1);
+	}
 	return rx->kind != IPSEC_RX_ESP;
 }
 

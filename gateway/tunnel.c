@@ -28,22 +28,26 @@ struct tunnels {
 	uint32_t *next; /* v[i]'s next tunnel of the same site, as an index + 1; 0: the last */
 };
 
-static uint64_t hash_text(uint64_t h, const char *s, const unsigned char *key)
+static uint64_t hash(const void *data, size_t len, uint8_t place)
 {
-	unsigned char out[crypto_shorthash_BYTES];
+	unsigned char key[crypto_shorthash_KEYBYTES] = "arrd tunnel id", out[crypto_shorthash_BYTES];
 	uint64_t sum;
 
-	if (!s)
-		return h;
-	crypto_shorthash(out, (const unsigned char *)s, strlen(s) + 1, key);
+	key[crypto_shorthash_KEYBYTES - 1] = place;
+	crypto_shorthash(out, data, len, key);
 	memcpy(&sum, out, sizeof(sum));
-	return (h << 7 | h >> 57) ^ sum; /* in which place it stands counts */
+	return sum;
 }
 
-/* What must be equal for flows to be carried on, also over a restart. */
-static uint64_t identity(const struct conf_tunnel *c)
+/* In which place a text stands counts, also where others have none. */
+static uint64_t hash_text(const char *s, uint8_t place)
 {
-	static const unsigned char key[crypto_shorthash_KEYBYTES] = "arrd tunnel id";
+	return s ? hash(s, strlen(s) + 1, place) : 0;
+}
+
+/* Of a tunnel by itself. */
+static uint64_t identity_alone(const struct conf_tunnel *c)
+{
 	struct {
 		struct addr local, remote;
 		uint32_t type, has_key, gre_key;
@@ -51,11 +55,19 @@ static uint64_t identity(const struct conf_tunnel *c)
 	uint64_t h;
 
 	_Static_assert(sizeof(id) == 44, "no padding may be hashed");
-	crypto_shorthash((unsigned char *)&h, (const unsigned char *)&id, sizeof(id), key);
+	h = hash(&id, sizeof(id), 0);
 	/* Behind one address there may be many: who it is says the identity, or the tunnel that it comes by. */
-	h = hash_text(h, c->ike.local_id, key);
-	h = hash_text(h, c->ike.remote_id, key);
-	return hash_text(h, c->over, key);
+	return h ^ hash_text(c->ike.local_id, 1) ^ hash_text(c->ike.remote_id, 2) ^ hash_text(c->over, 3);
+}
+
+/* What must be equal for flows to be carried on, also over a restart. Where the tunnel that it travels in leads to another
+ * device, it does, too. */
+static uint64_t identity(const struct config *conf, const struct conf_tunnel *c)
+{
+	const struct conf_tunnel *over = c->over ? config_tunnel(conf, c->over) : NULL;
+	uint64_t h = over ? identity_alone(over) : 0;
+
+	return identity_alone(c) ^ (over ? hash(&h, sizeof(h), 4) : 0);
 }
 
 static struct tunnel *tunnel_new(const struct conf_tunnel *c)
@@ -80,9 +92,11 @@ static void tunnel_free(struct tunnel *t)
 	free(t);
 }
 
-static bool same_identity(const struct conf_tunnel *a, const struct conf_tunnel *b)
+static bool same_identity(const struct config *ca, const struct conf_tunnel *a, const struct config *cb,
+	const struct conf_tunnel *b)
 {
-	return strcmp(a->name, b->name) == 0 && strcmp(a->site, b->site) == 0 && identity(a) == identity(b);
+	return strcmp(a->name, b->name) == 0 && strcmp(a->site, b->site) == 0 &&
+	       identity(ca, a) == identity(cb, b);
 }
 
 int tunnels_new(struct tunnels **out, const struct config *c, struct tunnels *old)
@@ -102,7 +116,7 @@ int tunnels_new(struct tunnels **out, const struct config *c, struct tunnels *ol
 	for (size_t i = 0; i < c->ntunnels; i++) {
 		struct tunnel *o = old ? tunnels_by_name(old, c->tunnels[i].name) : NULL;
 
-		if (o && same_identity(o->conf, &c->tunnels[i])) {
+		if (o && same_identity(old->conf, o->conf, c, &c->tunnels[i])) {
 			t->v[i] = o;
 			t->kept[i] = true;
 		} else {
@@ -167,7 +181,7 @@ static int bind_all(struct tunnels *t, struct flowstate *fs)
 		tn->conf = &t->conf->tunnels[i];
 		tn->index = i;
 		tn->site = fs_bind(fs, FS_SITE, tn->conf->site, FS_ID_NONE, 0);
-		tn->id = fs_bind(fs, FS_TUNNEL, tn->conf->name, tn->site, identity(tn->conf));
+		tn->id = fs_bind(fs, FS_TUNNEL, tn->conf->name, tn->site, identity(t->conf, tn->conf));
 		if (tn->id == FS_ID_NONE) {
 			if (tn->site && !site_of(t, tn->site))
 				fs_unbind(fs, tn->site);
@@ -293,11 +307,16 @@ enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms)
 	return t->over ? tunnel_state(t->over, now_ms) : TUNNEL_UP;
 }
 
+bool tunnel_is_transport(const struct tunnel *t)
+{
+	return t->ipsec->suite ? t->ipsec->transport : t->conf->ike.mode == IPSEC_TRANSPORT;
+}
+
 uint32_t tunnel_gre_overhead(const struct tunnel *t)
 {
 	uint32_t all = conf_tunnel_overhead(t->conf);
 
-	if (t->over && t->over->conf->ike.mode == IPSEC_TRANSPORT)
+	if (t->over && tunnel_is_transport(t->over))
 		return all - (addr_is4(&t->conf->local) ? 20 : 40);
 	return all;
 }

@@ -21,7 +21,9 @@ struct tunnel_ipsec {
 	uint32_t conn; /* number of its connection, the tunnel's slot in the low 16 bits; 0: it has none */
 	struct ike_status status;
 	uint64_t status_ms;          /* when it came: its times count from then */
-	const struct suite *suite;   /* of the SA that is sent by; NULL: there is none, and the tunnel is down */
+	const struct sa *sa;         /* that is sent by, when it was last looked; only to be compared */
+	const struct suite *suite;   /* its suite; NULL: there is none, and the tunnel is down */
+	bool transport;              /* its mode, whatever was asked for */
 	struct sa_end local, remote; /* its ends */
 	uint64_t mapping_ms;         /* when another end was last reported to the key exchange */
 	uint64_t failures;           /* handshakes that failed */
@@ -61,8 +63,8 @@ struct tunnel {
 struct tunnels;
 
 /* Makes the table for a configuration, taking over from old (may be NULL) every tunnel whose place in the
- * network is unchanged: same name, site, type, outer addresses and key. Such a tunnel keeps its struct,
- * counters and flows, whatever else changed. All others are new, or gone: gone ones stay in old, for
+ * network is unchanged: same name, site, type, outer addresses, key and identities, also of what it is over. Such a tunnel
+ * keeps its struct, counters and flows, whatever else changed. All others are new, or gone: gone ones stay in old, for
  * tunnels_free. Nothing of old is changed before tunnels_commit. Returns 0, -ENOMEM, or -ENOSPC when
  * flowstate has no slots left. */
 int tunnels_new(struct tunnels **out, const struct config *c, struct tunnels *old);
@@ -98,9 +100,12 @@ uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms);
  * whether that is news. */
 bool tunnel_path_mtu(struct tunnel *t, uint32_t mtu, uint64_t now_ms);
 
-/* Octets that a GRE tunnel puts before an inner packet of what carries it: GRE header, and the IP header where there is one
- * (over an ipsec tunnel in transport mode there is none). */
+/* Octets that a GRE tunnel puts before an inner packet of what carries it: GRE header, and the IP header where there is one. */
 uint32_t tunnel_gre_overhead(const struct tunnel *t);
+
+/* Whether GRE over this ipsec tunnel has no IP header of its own. By the SA, or, where there is none, by the configuration: a
+ * peer need not agree to transport mode (RFC 7296 1.3.1). */
+bool tunnel_is_transport(const struct tunnel *t);
 
 /* The MTU of the path that a report lowered, of outer packets, while it is believed; 0: nothing is known. */
 uint32_t tunnel_known_pmtu(const struct tunnel *t, uint64_t now_ms);

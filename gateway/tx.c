@@ -106,6 +106,10 @@ static void queue_over(struct path *path, struct tunnel *t, const struct gre_hdr
 {
 	uint8_t ip[40], gre[GRE_HDR_MAX];
 	struct iovec part[2 + GRE_TX_PARTS] = {{ip, 0}, {gre, 0}};
+	const struct ipsec_what what = {
+		.t = {.src = t->conf->local, .dst = t->conf->remote, .proto = IPPROTO_GRE}, .ports_known = true};
+	bool has_header = !tunnel_is_transport(t->over);
+	uint8_t dscp = t->over->conf->dscp, outer_tos = dscp == DSCP_INHERIT ? tos : (uint8_t)(dscp << 2 | (tos & ECN_MASK));
 	uint8_t next = IPPROTO_GRE;
 	uint32_t octets = 0;
 	enum drop d;
@@ -115,11 +119,11 @@ static void queue_over(struct path *path, struct tunnel *t, const struct gre_hdr
 		part[2 + i] = payload[i];
 		octets += (uint32_t)payload[i].iov_len;
 	}
-	if (t->over->conf->ike.mode == IPSEC_TUNNEL) {
+	if (has_header) {
 		part[0].iov_len = outer_header(ip, t->conf, tos, (uint32_t)part[1].iov_len + octets);
 		next = addr_is4(&t->conf->local) ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6;
 	}
-	d = tx_ipsec(path, t->over, t, next, part, 2 + n, tos, octets);
+	d = tx_ipsec(path, t->over, t, has_header ? &what : NULL, next, part, 2 + n, outer_tos, octets);
 	if (d)
 		path_drop(path, t, d, 1);
 }
@@ -135,7 +139,9 @@ void tx_gre_header(struct path *path, struct tunnel *t, const struct gre_hdr *h)
 static void queue_ipsec(struct path *path, const struct pkt *p, struct tunnel *t, const struct iovec *part,
 	unsigned n, uint8_t tos, uint32_t octets)
 {
-	enum drop d = tx_ipsec(path, t, t, p->ver == 4 ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6, part, n, tos, octets);
+	const struct ipsec_what what = {.t = p->t, .ports_known = !p->frag};
+	enum drop d =
+		tx_ipsec(path, t, t, &what, p->ver == 4 ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6, part, n, tos, octets);
 
 	if (d)
 		path_drop(path, t, d, 1);

@@ -18,32 +18,57 @@ static uint32_t outer_headers(const struct sa *sa)
 	return (addr_is4(&sa->remote.a) ? 20u : 40u) + (sa->remote.port ? 8u : 0u);
 }
 
-enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, uint8_t next, const struct iovec *part,
-	unsigned nparts, uint8_t tos, uint32_t octets)
+/* TFC (RFC 4303 2.7): octets inside, never more than fit the path. */
+static uint32_t padded_to(const struct tunnel *t, const struct sa *sa, uint64_t now)
+{
+	uint32_t mtu;
+
+	if (!sa->tfc || sa->transport)
+		return 0;
+	mtu = tunnel_mtu(t, 4, now);
+	return sa->tfc < mtu ? sa->tfc : mtu;
+}
+
+/* The SA that a packet leaves by; NULL: there is none for it. */
+static struct sa *choose_sa(const struct path *path, struct tunnel *t, const struct ipsec_what *what)
 {
 	struct ipsec *s = path->gw->ipsec;
-	struct sa *sa = s && t->ipsec->conn ? sad_out(s->sad, t->ipsec->conn, path->now) : NULL;
-	struct espq *q;
-	uint32_t len = 0, room, pmtu;
+
+	struct sa *sa;
+
+	if (!s || !t->ipsec->conn)
+		return NULL;
+	sa = sad_out(s->sad, t->ipsec->conn, path->now);
+	if (sa != t->ipsec->sa) /* a packet, or time alone, has changed the choice */
+		ipsec_refresh(s, t, path->now);
+	if (!what)
+		return sa;
+	return sad_out_for(s->sad, t->ipsec->conn, &what->t, what->ports_known, path->now);
+}
+
+enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, const struct ipsec_what *what, uint8_t next,
+	const struct iovec *part, unsigned nparts, uint8_t tos, uint32_t octets)
+{
+	struct ipsec *s = path->gw->ipsec;
+	struct sa *sa = choose_sa(path, t, what);
+	uint32_t len = 0, room, pmtu, pad_to;
 	struct esp_out *o;
+	struct espq *q;
 	uint8_t *to;
 
 	if (!sa)
-		return DROP_TUNNEL_DOWN;
+		return t->ipsec->suite ? DROP_ESP_SELECTOR : DROP_TUNNEL_DOWN;
 	q = &s->q;
 	for (unsigned i = 0; i < nparts; i++)
 		len += (uint32_t)part[i].iov_len;
-	room = esp_sealed_len(sa->suite, len > sa->tfc || sa->tfc == UINT16_MAX ? len : sa->tfc);
-	if (sa->tfc == UINT16_MAX)
-		room = esp_sealed_len(sa->suite, len > t->conf->mtu ? len : t->conf->mtu);
+	pad_to = padded_to(t, sa, path->now);
+	room = esp_sealed_len(sa->suite, len > pad_to ? len : pad_to);
 	if (room + outer_headers(sa) > UINT16_MAX)
 		return DROP_TOO_BIG;
 	if (q->n == ESPQ_LEN || q->used + room > ESPQ_OCTETS)
 		tx_ipsec_flush(path);
 	o = &q->out[q->n];
-	*o = (struct esp_out){.sa = sa, .data = q->buf + q->used, .inner_len = len, .next = next};
-	if (sa->tfc && !sa->transport)
-		o->pad_to = sa->tfc == UINT16_MAX ? t->conf->mtu : sa->tfc;
+	*o = (struct esp_out){.sa = sa, .data = q->buf + q->used, .inner_len = len, .pad_to = pad_to, .next = next};
 	to = o->data + esp_inner_at(sa);
 	for (unsigned i = 0; i < nparts; i++) {
 		memcpy(to, part[i].iov_base, part[i].iov_len);

@@ -20,6 +20,7 @@
 #ifndef ARRD_IPSEC_IKE_H
 #define ARRD_IPSEC_IKE_H
 
+#include "gateway/base/drop.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mailbox.h"
 #include "ipsec/sad.h"
@@ -83,7 +84,7 @@ const char *ike_version(void);
 
 /* Adds a connection, and brings it up if it says initiate. Certificates and keys are loaded at once. Returns 0, or -errno
  * with a message in err. */
-int ike_add(struct ike *ike, const struct ike_conn *c, char *err, size_t errlen);
+int ike_add(struct ike *ike, const struct ike_conn *want, char *err, size_t errlen);
 /* Forgets it and ends its IKE_SAs (the peer is told by DELETE), as a job. */
 void ike_remove(struct ike *ike, uint32_t id);
 
@@ -96,8 +97,9 @@ int ike_terminate(struct ike *ike, uint32_t id); /* with DELETE; an initiate = y
 
 /* ---- from the loop ---------------------------------------------------------------------------------- */
 
-/* An IKE message from a socket. Copied. Returns false when the queue is full. */
-bool ike_receive(struct ike *ike, const struct sa_end *local, const struct sa_end *remote, const uint8_t *data,
+/* An IKE message from a socket (on 4500 with its four zero octets). Copied. Returns DROP_NONE, DROP_IKE_MALFORMED (nothing
+ * that libcharon ought to see, ike_admit.h), or DROP_IKE_QUEUE. */
+enum drop ike_receive(struct ike *ike, const struct sa_end *local, const struct sa_end *remote, const uint8_t *data,
 	uint32_t len);
 /* An SA reached a limit: renew it, or (hard) end it. */
 void ike_expire(struct ike *ike, const struct sa *sa, bool hard);

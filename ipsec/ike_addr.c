@@ -35,6 +35,15 @@ host_t *ike_host(const struct addr *a, uint16_t port)
 	return host_create_from_chunk(AF_INET6, chunk_create(copy.b, 16), port);
 }
 
+chunk_t ike_chunk(const void *data, size_t len, size_t room)
+{
+	chunk_t c = chunk_alloc(room + len);
+
+	memset(c.ptr, 0, room);
+	memcpy(c.ptr + room, data, len);
+	return c;
+}
+
 /* The conversions are registered with the C library for the whole process; a compiler does not know them. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"

@@ -35,6 +35,37 @@ static char *share_key(const struct ike_conn *w)
 	return key;
 }
 
+static bool local_get(struct ike *ike, const struct addr *a)
+{
+	struct ike_local *l;
+
+	for (l = ike->locals; l && !addr_eq(&l->a, a); l = l->next)
+		;
+	if (!l) {
+		l = calloc(1, sizeof(*l));
+		if (!l)
+			return false;
+		l->a = *a;
+		l->next = ike->locals;
+		ike->locals = l;
+	}
+	l->users++;
+	return true;
+}
+
+static void local_put(struct ike *ike, const struct addr *a)
+{
+	struct ike_local **p, *l;
+
+	for (p = &ike->locals; !addr_eq(&(*p)->a, a); p = &(*p)->next)
+		;
+	l = *p;
+	if (--l->users)
+		return;
+	*p = l->next;
+	free(l);
+}
+
 static int share_new(struct ike_share **out, const struct ike_conn *w, char *err, size_t errlen)
 {
 	char local[ADDR_STRLEN], remote[ADDR_STRLEN] = "%any";
@@ -92,8 +123,13 @@ static int share_get(
 		*out = s;
 		return 0;
 	}
+	if (!local_get(ike, &w->local)) {
+		free(key);
+		return -ENOMEM;
+	}
 	ret = share_new(&s, w, err, errlen);
 	if (ret) {
+		local_put(ike, &w->local);
 		free(key);
 		return ret;
 	}
@@ -114,6 +150,7 @@ static void share_put(struct ike *ike, struct ike_share *s)
 	for (p = share_bucket(ike, &s->remote); *p != s; p = &(*p)->next)
 		;
 	*p = s->next;
+	local_put(ike, &s->local);
 	s->cfg->destroy(s->cfg);
 	free(s->key);
 	free(s);

@@ -17,33 +17,26 @@
 
 /* ---- loading ---------------------------------------------------------------------------------------- */
 
-/* A file's octets and a NUL behind them. The caller frees it. Returns 0 or -errno. */
-static int read_file(const char *path, char **out, size_t *len)
+/* A file's octets and a NUL behind them, to be freed; or NULL, and errno says why. */
+static char *read_file(const char *path, size_t *len)
 {
 	FILE *f = fopen(path, "re");
-	char *buf = NULL;
-	int ret = 0;
+	char *buf = f ? malloc(FILE_MAX + 1) : NULL;
+	int err = errno;
 
-	if (!f)
-		return -errno;
-	buf = malloc(FILE_MAX + 1);
-	if (!buf) {
-		ret = -ENOMEM;
-		goto out;
+	if (buf) {
+		*len = fread(buf, 1, FILE_MAX, f);
+		err = ferror(f) ? EIO : !feof(f) ? EFBIG : 0;
+		buf[*len] = '\0';
 	}
-	*len = fread(buf, 1, FILE_MAX, f);
-	if (ferror(f))
-		ret = -EIO;
-	else if (!feof(f))
-		ret = -EFBIG;
-	buf[*len] = '\0';
-	*out = buf;
-	if (!ret)
+	if (f)
+		(void)fclose(f);
+	if (buf && err) {
+		free(buf);
 		buf = NULL;
-out:
-	free(buf);
-	(void)fclose(f);
-	return ret;
+	}
+	errno = err;
+	return buf;
 }
 
 static bool add_cert(array_t *list, const char *data, size_t len, bool pem)
@@ -62,12 +55,12 @@ static bool add_cert(array_t *list, const char *data, size_t len, bool pem)
 static int load_certs(array_t *list, const char *path, const char *what, char *err, size_t errlen)
 {
 	static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
-	char *text = NULL, *at;
 	size_t len = 0;
+	char *text = read_file(path, &len), *at;
+	int ret = -errno;
 	bool good = true;
-	int ret = read_file(path, &text, &len);
 
-	if (ret) {
+	if (!text) {
 		snprintf(err, errlen, "%s '%s': %s", what, path, strerror(-ret));
 		return ret;
 	}
@@ -139,7 +132,7 @@ static int load_cas(struct ike *ike, struct conn *c, const char *path, char *err
 
 static int load_key(struct conn *c, const char *path, char *err, size_t errlen)
 {
-	public_key_t *public;
+	public_key_t *pub;
 	bool belongs;
 
 	c->certs.key =
@@ -151,10 +144,10 @@ static int load_key(struct conn *c, const char *path, char *err, size_t errlen)
 			path);
 		return -EINVAL;
 	}
-	public = c->certs.own->get_public_key(c->certs.own);
-	belongs = public && c->certs.key->belongs_to(c->certs.key, public);
-	if (public)
-	public->destroy(public);
+	pub = c->certs.own->get_public_key(c->certs.own);
+	belongs = pub && c->certs.key->belongs_to(c->certs.key, pub);
+	if (pub)
+		pub->destroy(pub);
 	if (belongs)
 		return 0;
 	snprintf(err, errlen, "key_file '%s': not the key of the certificate in cert_file", path);
@@ -183,9 +176,7 @@ int ike_creds_load(struct ike *ike, struct conn *c, const struct ike_conn *want,
 	int ret;
 
 	if (want->psk) {
-		chunk_t key = chunk_create((u_char *)(uintptr_t)want->psk, want->psk_len);
-
-		c->psk = shared_key_create(SHARED_IKE, chunk_clone(key));
+		c->psk = shared_key_create(SHARED_IKE, ike_chunk(want->psk, want->psk_len, 0));
 		return 0;
 	}
 	if (!want->cert_file || !want->key_file || !want->ca_file) {
@@ -227,19 +218,19 @@ static void certs_free(void *list)
 
 static bool is_wanted(certificate_t *cert, certificate_type_t type, key_type_t key, identification_t *id)
 {
-	public_key_t *public;
+	public_key_t *pub;
 	bool good;
 
 	if (type != CERT_ANY && type != cert->get_type(cert))
 		return false;
 	if (key == KEY_ANY && (!id || cert->has_subject(cert, id)))
 		return true;
-	public = cert->get_public_key(cert);
-	if (!public)
+	pub = cert->get_public_key(cert);
+	if (!pub)
 		return false;
-	good = (key == KEY_ANY || key == public->get_type(public)) &&
-	       (!id || cert->has_subject(cert, id) || public->has_fingerprint(public, id->get_encoding(id)));
-	public->destroy(public);
+	good = (key == KEY_ANY || key == pub->get_type(pub)) &&
+	       (!id || cert->has_subject(cert, id) || pub->has_fingerprint(pub, id->get_encoding(id)));
+	pub->destroy(pub);
 	return good;
 }
 

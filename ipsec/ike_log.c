@@ -9,16 +9,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Of each bucket. */
 #define BURST 200 /* records */
 #define RATE  50  /* a second */
+
+/* A token bucket: what many handshakes say must not hold back that they came to something. */
+struct bucket {
+	uint64_t at_ms;
+	uint32_t tokens, held;
+};
 
 struct ike_log {
 	logger_t public;
 	struct ike *ike;
 	enum log_level level;
 	pthread_mutex_t lock;
-	uint64_t at_ms;
-	uint32_t tokens, held;
+	struct bucket important, chatty; /* up to notice; the rest */
 };
 
 static bool is_about_peers(debug_t group)
@@ -52,26 +58,27 @@ static level_t get_level(logger_t *public, debug_t group)
 }
 
 /* Whether a record may go now, and how many were held back before it. */
-static bool take(struct ike_log *l, uint32_t *held)
+static bool take(struct ike_log *l, enum log_level level, uint32_t *held)
 {
+	struct bucket *b = level <= LOG_LEVEL_NOTICE ? &l->important : &l->chatty;
 	uint64_t now = ike_now_ms();
 	uint64_t earned;
 	bool ok;
 
 	pthread_mutex_lock(&l->lock);
-	earned = (now - l->at_ms) * RATE / 1000;
+	earned = (now - b->at_ms) * RATE / 1000;
 	if (earned) {
-		l->at_ms = now;
-		l->tokens = earned + l->tokens > BURST ? BURST : l->tokens + (uint32_t)earned;
+		b->at_ms = now;
+		b->tokens = earned + b->tokens > BURST ? BURST : b->tokens + (uint32_t)earned;
 	}
-	ok = l->tokens > 0;
+	ok = b->tokens > 0;
 	*held = 0;
 	if (ok) {
-		l->tokens--;
-		*held = l->held;
-		l->held = 0;
+		b->tokens--;
+		*held = b->held;
+		b->held = 0;
 	} else {
-		l->held++;
+		b->held++;
 	}
 	pthread_mutex_unlock(&l->lock);
 	return ok;
@@ -85,7 +92,7 @@ static void log_record(
 	enum log_level as = level_of(group, level);
 	char line[64];
 
-	if (as > l->level || !take(l, &held))
+	if (as > l->level || !take(l, as, &held))
 		return;
 	if (held) {
 		snprintf(line, sizeof(line), "%u records of the key exchange were held back", held);
@@ -104,8 +111,7 @@ int ike_log_start(struct ike *ike, enum log_level level)
 	l->public.get_level = get_level;
 	l->ike = ike;
 	l->level = level;
-	l->tokens = BURST;
-	l->at_ms = ike_now_ms();
+	l->important = l->chatty = (struct bucket){.at_ms = ike_now_ms(), .tokens = BURST};
 	pthread_mutex_init(&l->lock, NULL);
 	ike->logger = l;
 	charon->bus->add_logger(charon->bus, &l->public);

@@ -44,9 +44,8 @@ static bool is_local_of_connection(struct ike *ike, host_t *h)
 	bool found = false;
 
 	pthread_mutex_lock(&ike->lock);
-	for (unsigned i = 0; i < IKE_BUCKETS && !found; i++)
-		for (const struct ike_share *s = ike->shares[i]; s && !found; s = s->next)
-			found = addr_eq(&s->local, &a);
+	for (const struct ike_local *l = ike->locals; l && !found; l = l->next)
+		found = addr_eq(&l->a, &a);
 	pthread_mutex_unlock(&ike->lock);
 	return found;
 }

@@ -33,6 +33,13 @@ struct ike_share {
 	struct ike_share *next; /* of the same remote's bucket */
 };
 
+/* A local address of shares: peers may be told of others of its interface. */
+struct ike_local {
+	struct addr a;
+	uint32_t users;
+	struct ike_local *next;
+};
+
 /* Certificates of one connection. The key is its own, CAs may be many connections'. */
 struct ike_certs {
 	certificate_t *own;
@@ -89,10 +96,11 @@ struct ike {
 
 	pthread_mutex_t lock;
 	struct conn *by_id[IKE_BUCKETS];
-	struct conn *by_cfg[IKE_BUCKETS];  /* by peer_cfg: an IKE_SA says which connection it is of */
-	struct conn *by_peer[IKE_BUCKETS]; /* by remote identity */
-	struct conn *initiating;           /* those that are to be up */
-	struct ike_share *shares[IKE_BUCKETS];
+	struct conn *by_cfg[IKE_BUCKETS];      /* by peer_cfg: an IKE_SA says which connection it is of */
+	struct conn *by_peer[IKE_BUCKETS];     /* by remote identity */
+	struct conn *initiating;               /* those that are to be up */
+	struct ike_share *shares[IKE_BUCKETS]; /* by remote address */
+	struct ike_local *locals;
 	struct ike_entry *entries[IKE_BUCKETS]; /* by SPI */
 	array_t *cas;                           /* certificate_t, each once */
 
@@ -128,6 +136,8 @@ void ike_post_text(
 struct addr ike_addr_from_chunk(chunk_t c); /* of 4 or 16 octets; else none */
 struct sa_end ike_end_from_host(host_t *h);
 host_t *ike_host(const struct addr *a, uint16_t port);
+/* room zero octets and a copy of data, which libcharon's objects take over. */
+chunk_t ike_chunk(const void *data, size_t len, size_t room);
 /* The text of strongSwan's own printf conversions (%H %Y %P …), for which the compiler has no check. Returns buf. */
 const char *ike_print(char *buf, size_t len, const char *fmt, ...);
 

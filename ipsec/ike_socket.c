@@ -5,6 +5,7 @@
  * unless one of the two is 500. That is wrong where a NAT has given a peer's 4500 the number 500 outside, so it is put
  * right here, by our own port alone.
  */
+#include "ipsec/ike_admit.h"
 #include "ipsec/ike_private.h"
 
 #include <threading/condvar.h>
@@ -40,44 +41,54 @@ static bool has_marker(const uint8_t *data, uint32_t len)
 
 /* ---- receiving -------------------------------------------------------------------------------------- */
 
-bool ike_receive(struct ike *ike, const struct sa_end *local, const struct sa_end *remote,
-	const uint8_t *data, uint32_t len)
+/* Takes m over, if there is room for it. */
+static bool enqueue(struct ike_socket *s, struct message *m)
 {
-	struct ike_socket *s = ike->socket;
-	struct message *m;
 	bool room;
 
-	if (!s || len > MESSAGE_MAX || atomic_load(&ike->stopping))
-		return false;
+	s->lock->lock(s->lock);
+	room = s->count < QUEUE_MAX && s->octets + m->len <= QUEUE_OCTETS;
+	if (room) {
+		*s->last = m;
+		s->last = &m->next;
+		s->count++;
+		s->octets += m->len;
+		s->filled->signal(s->filled);
+	}
+	s->lock->unlock(s->lock);
+	return room;
+}
+
+enum drop ike_receive(struct ike *ike, const struct sa_end *local, const struct sa_end *remote,
+	const uint8_t *data, uint32_t len)
+{
+	uint32_t marker = local->port == IKE_PORT_NATT ? MARKER : 0;
+	struct ike_socket *s = ike->socket;
+	struct message *m;
+
+	if (len > MESSAGE_MAX || (marker && !has_marker(data, len)) ||
+		!ike_admit(data + marker, len - marker))
+		return DROP_IKE_MALFORMED;
+	if (!s || atomic_load(&ike->stopping))
+		return DROP_IKE_QUEUE;
 	/* What libcharon would take for a message without the octets; see above. */
-	if (local->port == IKE_PORT_NATT && remote->port == IKE_PORT) {
-		if (!has_marker(data, len))
-			return false;
+	if (marker && remote->port == IKE_PORT) {
 		data += MARKER;
 		len -= MARKER;
 	}
 	m = malloc(sizeof(*m) + len);
 	if (!m)
-		return false;
+		return DROP_IKE_QUEUE;
 	m->local = *local;
 	m->remote = *remote;
 	m->len = len;
 	m->next = NULL;
 	memcpy(m->data, data, len);
 
-	s->lock->lock(s->lock);
-	room = s->count < QUEUE_MAX && s->octets + len <= QUEUE_OCTETS;
-	if (room) {
-		*s->last = m;
-		s->last = &m->next;
-		s->count++;
-		s->octets += len;
-		s->filled->signal(s->filled);
-	}
-	s->lock->unlock(s->lock);
-	if (!room)
-		free(m);
-	return room;
+	if (enqueue(s, m))
+		return DROP_NONE;
+	free(m);
+	return DROP_IKE_QUEUE;
 }
 
 static void unlock(void *lock)
@@ -113,7 +124,7 @@ static status_t receive(socket_t *public, packet_t **packet)
 
 	local = ike_host(&m->local.a, m->local.port);
 	remote = ike_host(&m->remote.a, m->remote.port);
-	*packet = packet_create_from_data(remote, local, chunk_clone(chunk_create(m->data, m->len)));
+	*packet = packet_create_from_data(remote, local, ike_chunk(m->data, m->len, 0));
 	free(m);
 	return SUCCESS;
 }
@@ -136,12 +147,8 @@ static status_t send_packet(socket_t *public, packet_t *packet)
 		return SUCCESS;
 	if (!sock)
 		return FAILED;
-	if (local.port == IKE_PORT_NATT && remote.port == IKE_PORT && data.len > 1) {
-		static const uint8_t zero[MARKER];
-
-		marked = chunk_cat("cc", chunk_create((u_char *)(uintptr_t)zero, MARKER), data);
-		data = marked;
-	}
+	if (local.port == IKE_PORT_NATT && remote.port == IKE_PORT && data.len > 1)
+		data = marked = ike_chunk(data.ptr, data.len, MARKER);
 	err = ipsec_sock_send_ike(sock, &local, &remote, data.ptr, (uint32_t)data.len);
 	chunk_free(&marked);
 	return err ? FAILED : SUCCESS;

@@ -7,9 +7,13 @@
 #include "gateway/base/msg.h"
 #include "ipsec/sock.h"
 
-#define RX_SLOT  65536u /* a datagram, merged or not, has at most 65535 octets with its header */
-#define RX_BATCH 16     /* messages a call: see sock.c */
-#define TX_BATCH 64
+#define RX_SLOT 65536u /* a datagram, merged or not, has at most 65535 octets with its header */
+/* From one buffer to the next: further than a slot, so that the beginnings of the slots, which are all that packets of the
+ * usual size need, do not compete for the same lines of the cache. */
+#define RX_STRIDE       (RX_SLOT + 1600u)
+#define RX_BATCH        64 /* messages a call: see sock.c */
+#define RX_BATCH_MERGED 16 /* while they are large */
+#define TX_BATCH        64
 
 /* What is left of a datagram, merged of parts of segment octets (0: it is one) or not. */
 struct ipsec_cut {
@@ -35,6 +39,7 @@ struct ipsec_sock {
 		apart; /* merged items that are still to be sent packet by packet before merging is tried again */
 
 	uint8_t *rx_buf;
+	unsigned rx_batch;          /* messages that the next call asks for */
 	unsigned rx_count, rx_next; /* messages read; the next one to be looked at */
 	bool rx_open;               /* message rx_next - 1 is being taken apart */
 	enum drop rx_drop;          /* of it */

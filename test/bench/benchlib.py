@@ -174,6 +174,15 @@ class Arrd(Pair):
         self.serve()
 
 
+RAW_LIMIT = "raw socket to raw socket, one packet of this size a time"
+
+
+def raw_limit(build, a, b, net, outer):
+    """TCP payload in Mb/s that so many raw packets of outer octets a second from a to b would carry."""
+    pps = float(run(os.path.join(build, "bench", "rawlim"), a, b, f"{net}.1", f"{net}.2", str(outer), "2").stdout)
+    return pps * (MTU - 52) * 8 / 1e6
+
+
 def result(name, unit, ours, peer=None, peer_name=None, digits=1, **more):
     """ours and peer are lists of values; see README.md for what else a result may have."""
     med = statistics.median(ours)

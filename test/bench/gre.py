@@ -20,10 +20,10 @@ import os
 import statistics
 import sys
 
-from benchlib import MTU, Arrd, Pair, result, rig_of, run, wait_for, write_results
+from benchlib import MTU, RAW_LIMIT, Arrd, Pair, raw_limit, result, rig_of, run, wait_for, write_results
 
 KEY = 4242
-TCP_SHARE = (MTU - 52) / (MTU + 20 + 8)  # TCP payload in an outer packet: IPv4 and TCP with timestamps; IPv4, GRE with key
+OUTER = MTU + 20 + 8  # IPv4, GRE with key
 CASES = [("gre_tcp1_fwd", 1, False), ("gre_tcp1_rev", 1, True), ("gre_tcp4_fwd", 4, False), ("gre_tcp4_rev", 4, True)]
 
 
@@ -93,7 +93,8 @@ def main():
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 4
 
-    ours, peers, limits = ({name: [] for name, _, _ in CASES} for _ in range(3))
+    ours, peers = ({name: [] for name, _, _ in CASES} for _ in range(2))
+    limits = []
     with rig_of("gre.py") as rig:
         arrd, ovs = Arrd(rig, build, "", "10.92.0", tunnel), OpenVSwitch(rig)
         la, lb = rig.pair("l", "10.94.0")
@@ -103,13 +104,10 @@ def main():
                 peers[name].append(ovs.measure(streams, reverse, seconds))
                 print(f"round {n + 1} of {rounds}: {name}: {ours[name][-1]:.0f} Mb/s, Open vSwitch {peers[name][-1]:.0f}",
                       file=sys.stderr, flush=True)
-            pps = float(run(os.path.join(build, "bench", "rawlim"), la, lb, "10.94.0.1", "10.94.0.2", str(MTU + 28), "2").stdout)
-            for name, _, _ in CASES:
-                limits[name].append(pps * (MTU + 28) * 8 * TCP_SHARE / 1e6)
+            limits.append(raw_limit(build, la, lb, "10.94.0", OUTER))
     write_results(build, "gre", [
         result(name, "Mb/s", ours[name], peers[name], "Open vSwitch userspace GRE",
-               limit=round(statistics.median(limits[name]), 1),
-               limit_name="raw socket to raw socket, one packet of this size a time")
+               limit=round(statistics.median(limits), 1), limit_name=RAW_LIMIT)
         for name, _, _ in CASES])
 
 

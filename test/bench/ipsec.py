@@ -14,13 +14,17 @@ and 1000 tunnels: handshakes a second, memory
   iperf3 10.31.0.1 - wg - wireguard-go A - 10.94.0.1 ===veth=== 10.94.0.2 - wireguard-go B - wg - 10.31.0.2 iperf3
       [namespace arrd-bench-wa]                               [namespace arrd-bench-wb]
 
+  rawlim 10.95.0.1 ===veth=== 10.95.0.2 rawlim     what raw sockets can do, for IP protocol 50
+      [namespace arrd-bench-la]   [namespace arrd-bench-lb]
+
   arrd A, initiate = yes: 1000 tunnels - 10.96.1.1 to 10.96.4.250 ===veth=== 10.96.0.2 - arrd B, remote = any: 1000 tunnels
       [namespace arrd-bench-ha]                               [namespace arrd-bench-hb]
 
 All pairs but the last stand the whole time; only one is under load at any moment. The measurements alternate: each round
 takes every case once with each. See README.md for the method.
 
-usage: ipsec.py BUILD [ROUNDS [SECONDS [PART]...]]      as root; BUILD holds arrd, arrctl; BUILD/bench/ipsec.json is written
+usage: ipsec.py BUILD [ROUNDS [SECONDS [PART]...]]      as root; BUILD holds arrd, arrctl, bench/rawlim;
+       BUILD/bench/ipsec.json is written
        PART: udp_aes256gcm, udp_aes128gcm, esp_aes256gcm, handshakes, peers (no arrd: the peers alone); all but the last
 """
 import json
@@ -31,12 +35,14 @@ import subprocess
 import sys
 import time
 
-from benchlib import MTU, Arrd, Pair, result, rig_of, run, start_arrd, wait_for, write_results
+from benchlib import (MTU, RAW_LIMIT, Arrd, Pair, raw_limit, result, rig_of, run, start_arrd, wait_for,
+                      write_results)
 
 CASES = [("tcp1_fwd", 1, False), ("tcp1_rev", 1, True), ("tcp4_fwd", 4, False), ("tcp4_rev", 4, True)]
 # part of the name, ESP proposal, UDP around it, namespaces, network
 OURS = [("udp_aes256gcm", "aes256gcm16", True, "u256", "10.92.1"), ("udp_aes128gcm", "aes128gcm16", True, "u128", "10.92.2"),
         ("esp_aes256gcm", "aes256gcm16", False, "e", "10.92.3")]
+RAW = MTU + 20 + 8 + 8 + 4 + 16  # an ESP packet without UDP: IPv4, ESP header, IV, trailer, ICV
 SWAN, WG = "kernel-libipsec", "wireguard-go"
 MARKS = {SWAN: 3, WG: 2}  # the least ratio that is wanted
 SECRET = "not a secret, only a benchmark"
@@ -186,11 +192,12 @@ routes = ::/0
 
 def check_wire(pair, encap):
     """That what is measured is what the name says: IP protocol 50 or UDP on the veth."""
-    p = pair.rig.start(pair.b, "tcpdump", "-n", "-l", "-i", "eth0", "-c", "4", "esp" if not encap else "udp port 4500 and greater 120",
-                       log=f"tcpdump-{pair.b}.log")
+    p = pair.rig.start(pair.b, "tcpdump", "-n", "-l", "-i", "eth0", "-c", "4",
+                       "udp port 4500 and greater 120" if encap else "esp", log=f"tcpdump-{pair.b}.log")
 
     def seen():
-        run("ip", "netns", "exec", pair.a, "ping", "-q", "-c", "2", "-i", "0.01", "-W", "1", "-I", "10.31.0.1", "10.31.0.2", check=False)
+        run("ip", "netns", "exec", pair.a, "ping", "-q", "-c", "2", "-i", "0.01", "-W", "1", "-I", "10.31.0.1", "10.31.0.2",
+            check=False)
         return p.poll() is not None
     wait_for(f"ESP {'in UDP' if encap else 'as IP protocol 50'} between {pair.a} and {pair.b}", seen, 5)
     pair.rig.procs.remove(p)
@@ -263,54 +270,72 @@ mtu = {MTU}
 # ---- the run -------------------------------------------------------------------------------------------------
 
 
+class Measured:
+    def __init__(self):
+        self.tcp = {}  # (who, case): Mb/s of each round; who is "arrd PART", "kernel-libipsec PROPOSAL", "wireguard-go"
+        self.limits, self.handshakes, self.notes = [], [], {}
+
+
+def measure(build, rounds, seconds, parts):
+    tcp, m = [o for o in OURS if o[0] in parts or "peers" in parts], Measured()
+    with rig_of("ipsec.py") as rig:
+        who = {f"arrd {o[0]}": arrd_pair(rig, build, *o[1:]) for o in tcp if o[0] in parts}
+        who |= {f"{SWAN} {esp}": Libipsec(rig, f"s{n}", f"10.93.{n}", esp) for n, esp in enumerate(sorted({o[1] for o in tcp}))}
+        if tcp:
+            who[WG] = WireGuardGo(rig)
+            m.notes = notes(who[f"{SWAN} {tcp[0][1]}"])
+        raw = rig.pair("l", "10.95.0") if "esp_aes256gcm" in parts else None
+        many = Handshakes(rig, build) if "handshakes" in parts else None
+        for n in range(rounds):
+            def say(text, n=n):
+                print(f"round {n + 1} of {rounds}: {text}", file=sys.stderr, flush=True)
+
+            for case, streams, reverse in CASES if tcp else []:
+                now = {name: pair.measure(streams, reverse, seconds) for name, pair in who.items()}
+                for name, rate in now.items():
+                    m.tcp.setdefault((name, case), []).append(rate)
+                say(f"{case}, Mb/s: " + ", ".join(f"{name} {rate:.0f}" for name, rate in now.items()))
+            if raw:
+                m.limits.append(raw_limit(build, *raw, "10.95.0", RAW))
+            if many:
+                m.handshakes.append(many.measure())
+                say("%.0f handshakes/s, responder %d KiB before, %d after" % m.handshakes[-1])
+    return m
+
+
+def results_of(m):
+    results = []
+    for name, esp, encap, *_ in [o for o in OURS if (f"arrd {o[0]}", CASES[0][0]) in m.tcp]:
+        limit = {} if encap else {"limit": round(statistics.median(m.limits), 1), "limit_name": RAW_LIMIT}
+        for case, *_ in CASES:
+            for peer, who in ((SWAN, f"{SWAN} {esp}"), (WG, WG)):
+                results.append(result(f"ipsec_{name}_{case}", "Mb/s", m.tcp[f"arrd {name}", case], m.tcp[who, case], peer,
+                                      mark=MARKS[peer], peer_note=m.notes[peer], **limit))
+    if m.handshakes:
+        rate, before, after = zip(*m.handshakes)
+        results += [result("ipsec_handshakes_per_s", "1/s", rate),
+                    result("ipsec_memory_1000_tunnels_kib", "KiB", after, digits=0),
+                    result("ipsec_memory_1000_tunnels_before_kib", "KiB", before, digits=0),
+                    result("ipsec_memory_per_tunnel_kib", "KiB", [(b - a) / TUNNELS for a, b in zip(before, after)], digits=2)]
+    return results
+
+
 def main():
     if len(sys.argv) < 2 or os.geteuid() != 0:
         sys.exit(__doc__)
     build = os.path.abspath(sys.argv[1])
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 2
-    parts = sys.argv[4:] or [o[0] for o in OURS] + ["handshakes"]
     begin = time.monotonic()
-
-    tcp = [o for o in OURS if o[0] in parts or "peers" in parts]
-    runs, shakes, said = {}, [], {}
-    with rig_of("ipsec.py") as rig:
-        swan = {esp: Libipsec(rig, f"s{n}", f"10.93.{n}", esp) for n, esp in enumerate(sorted({o[1] for o in tcp}))}
-        wg = WireGuardGo(rig) if tcp else None
-        said = notes(swan[tcp[0][1]]) if tcp else {}
-        arrd = {o[0]: arrd_pair(rig, build, *o[1:]) for o in tcp if o[0] in parts}
-        many = Handshakes(rig, build) if "handshakes" in parts else None
-        for n in range(rounds):
-            for case, streams, reverse in CASES if tcp else []:
-                who = [("arrd " + o[0], arrd[o[0]]) for o in tcp if o[0] in arrd]
-                who += [(f"{SWAN} {esp}", pair) for esp, pair in swan.items()] + [(WG, wg)]
-                for name, pair in who:
-                    runs.setdefault((name, case), []).append(pair.measure(streams, reverse, seconds))
-                print(f"round {n + 1} of {rounds}: {case}, Mb/s: " + ", ".join(f"{name} {runs[name, case][-1]:.0f}" for name, _ in who),
-                      file=sys.stderr, flush=True)
-            if many:
-                shakes.append(many.measure())
-                print(f"round {n + 1} of {rounds}: %.0f handshakes/s, responder %d KiB before, %d after" % shakes[-1],
-                      file=sys.stderr, flush=True)
-
-    results = []
-    for name, esp, *_ in [o for o in tcp if o[0] in arrd]:
-        for case, *_ in CASES:
-            for peer, peer_runs in ((SWAN, runs[f"{SWAN} {esp}", case]), (WG, runs[WG, case])):
-                results.append(result(f"ipsec_{name}_{case}", "Mb/s", runs["arrd " + name, case], peer_runs, peer,
-                                      mark=MARKS[peer], peer_note=said[peer]))
-    if shakes:
-        rate, before, after = zip(*shakes)
-        results += [result("ipsec_handshakes_per_s", "1/s", rate),
-                    result("ipsec_memory_1000_tunnels_kib", "KiB", after, digits=0),
-                    result("ipsec_memory_1000_tunnels_before_kib", "KiB", before, digits=0),
-                    result("ipsec_memory_per_tunnel_kib", "KiB", [(b - a) / TUNNELS for a, b in zip(before, after)], digits=2)]
+    m = measure(build, rounds, seconds, sys.argv[4:] or [o[0] for o in OURS] + ["handshakes"])
+    results = results_of(m)
     if results:
         write_results(build, "ipsec", results)
-    for peer, note in said.items():
+    for peer, note in m.notes.items():
         print(f"{peer}: {note}", file=sys.stderr)
-    for (name, case), v in sorted(runs.items()):
-        print(f"{name:28} {case}: median {statistics.median(v):5.0f} Mb/s, min {min(v):5.0f}, max {max(v):5.0f}", file=sys.stderr)
+    for (name, case), v in sorted(m.tcp.items()):
+        print(f"{name:28} {case}: median {statistics.median(v):5.0f} Mb/s, min {min(v):5.0f}, max {max(v):5.0f}",
+              file=sys.stderr)
     print(f"in {time.monotonic() - begin:.0f} s", file=sys.stderr)
 
 

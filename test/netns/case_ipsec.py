@@ -4,6 +4,7 @@ import os
 import socket
 
 import ipsec
+import lab
 import packets
 import topo
 from case_gre import upload_and_download
@@ -308,3 +309,26 @@ def sizes(c):
             fetch(c, net, i, "file", content, server=server)
     c.equal([str(s) for s in ear.listen()], [], "fragments that the gateway sent")
     c.equal(net.gateway.drops(), {"too_big": 2}, "drop reasons")
+
+
+@case(needs=ipsec.NEEDS)
+def mutant_is_found_out(c):
+    """
+        br1: 10.0.1.5 -- rt1 \\
+                               gw: an arrd built to send replies to the neighbour's tunnel -- inet: tagserver
+        br2: 10.0.1.5 -- rt2 /
+
+    Passes only if the judge says that packets were misdelivered, IPsec or not.
+    """
+    mutant = os.path.join(os.path.dirname(c.build) if os.path.basename(c.build) == "san" else c.build, "mutant")
+    if not os.path.exists(mutant + "/arrd"):
+        raise lab.Failure(f"{mutant}/arrd is not built: make mutant")
+    net = ipsec.Net(c, build=mutant)
+    net.wirewatch()
+    for proto in ("tcp", "udp", "ping"):
+        net.tagclient("--count", 5, "--timeout", 2, proto=proto).wait(20)
+    net.watch.stop()
+    j = net.watch.json()
+    c.check(j["misdelivered"] > 0, f"packets went to the wrong sites, and nobody noticed: {j}")
+    for proto in (" proto 6 ", " proto 17 ", " proto 1 "):
+        c.check(any(proto in n for n in j["notes"]), f"nothing misdelivered of{proto}: {j['notes']}")

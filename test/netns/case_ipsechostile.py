@@ -147,8 +147,8 @@ def tunnels_in_tunnels(c):
 
 
 FLOOD = """
-import os, socket, struct, sys
-dev, count, template = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+import os, socket, struct, sys, time
+dev, rate, template = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
 s.bind((dev, 0))
@@ -157,7 +157,10 @@ def fold(b):
     while t >> 16: t = (t & 0xffff) + (t >> 16)
     return ~t & 0xffff
 ip, rest = template[14:34], template[34:]
-for n in range(count):
+n, start = -1, time.monotonic()
+while True:
+    n += 1
+    if n % 100 == 0: time.sleep(max(0, start + n / rate - time.monotonic()))
     src = bytes((100, 64 + (n >> 16 & 63), n >> 8 & 255, n & 255))
     h = ip[:10] + b'\\0\\0' + src + ip[16:]
     h = h[:10] + struct.pack('!H', fold(h)) + h[12:]
@@ -170,7 +173,7 @@ for n in range(count):
 @case(limit=60, needs=ipsec.NEEDS)
 def half_open_flood(c):
     """
-        100.64.0.0/10: 40,000 IKE_SA_INITs, each from an address of its own \\
+        100.64.0.0/10: IKE_SA_INITs, each from an address of its own ------- \\
         br1: numbered datagrams -- rt1 --------------------------------------- gw: cookie_threshold = 30, half_open_max = 1000
         br2: rt2, comes up meanwhile ---------------------------------------- /
 
@@ -178,7 +181,7 @@ def half_open_flood(c):
     a real branch gets in.
     """
     net = ipsec.Net(c, up=False, tunnel=lambda i: {"remote": "any"} if i == 2 else {},
-                    ipsec={"cookie_threshold": 30, "half_open_max": 1000}, start=False)
+                    branch={"more": {"retransmit_timeout": "0.5"}}, ipsec={"cookie_threshold": 30, "half_open_max": 1000}, start=False)
     net.gw.ip("route add 100.64.0.0/10 via 203.0.113.2")
     net.gateway.start()
     one, two = net.routers[1], net.routers[2]
@@ -188,11 +191,12 @@ def half_open_flood(c):
     stream = between.Stream(net, 1, pps=100).ready()
     back = between.Tap(net, to_gateway=False, match=lambda o: o.is_ike and o.dst.startswith("100."))
     memory = resident(net)
-    flood = net.wan.start(["/usr/bin/python3", "-c", FLOOD, "gw", "40000", init.frame.hex()], "flood").ready()
+    flood = net.wan.start(["/usr/bin/python3", "-c", FLOOD, "gw", "8000", init.frame.hex()], "flood").ready()
+    c.wait(lambda: len(back.listen()) > 3000, 20, "answers to the flood")
     two.initiate(20)
-    c.check(flood.alive(), "the flood was over before the branch came: this says nothing")
     two.ping()
-    c.equal(flood.wait(30), 0, f"the flood: {flood.errors()}")
+    c.check(flood.alive(), f"the flood: {flood.errors()}")
+    flood.kill()
     answers = back.listen()
     cookies = [o for o in answers if o.payload[16] == 41 and struct.unpack("!H", o.payload[34:36])[0] == COOKIE]
     c.check(len(cookies) > 100, f"{len(cookies)} cookies among {len(answers)} answers")
@@ -201,7 +205,7 @@ def half_open_flood(c):
     two.ping()
     grown = resident(net) - memory
     c.remark(f"{len(answers)} answers, {len(cookies)} of them cookies; {grown >> 20} MiB more")
-    c.check(grown < 64 << 20, f"the gateway grew by {grown >> 20} MiB")
+    c.check(grown < (64 << 20) * c.scale, f"the gateway grew by {grown >> 20} MiB")
     c.check(len(net.gateway.process.errors()) < 1 << 21, "the log grew beyond bounds")
 
 
@@ -237,5 +241,5 @@ def rubbish(c):
     c.wait(lambda: net.routers[1].answers(topo.SERVER6), 3, "a ping")
     net.routers[1].wait_used()
     stream.nothing_lost()
-    c.check(set(net.gateway.drops()) - {"source_invalid"} <= {"esp_unknown_spi", "esp_truncated", "ipsec_malformed", "ike_queue"}, f"{net.gateway.drops()}")
+    c.check(set(net.gateway.drops()) - {"source_invalid"} <= {"esp_unknown_spi", "esp_truncated", "ipsec_malformed", "ike_malformed", "ike_queue"}, f"{net.gateway.drops()}")
     net.routers[1].ping()

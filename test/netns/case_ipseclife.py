@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Branches and the gateway die and come back; reload; what the operator asks for."""
+import signal
 import time
 
 import between
@@ -32,6 +33,8 @@ def restarted(c, net, act, seconds):
     took = time.monotonic() - began
     d.go_on(15, "the downloads of before to go on")
     worst = 0
+    for s in streams:
+        s.process.send(signal.SIGTERM)
     for s in streams:
         j = s.end()
         c.equal(j["wrong"], 0, f"wrong datagrams: {j}")

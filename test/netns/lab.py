@@ -188,7 +188,7 @@ class Case:
         self.id = os.getpid()
         self.finishers, self.witnesses, self.remarks = [], [], []
         self.env = dict(os.environ, LC_ALL="C.UTF-8", PATH="/usr/sbin:/usr/bin:/sbin:/bin",
-                        ASAN_OPTIONS=f"log_path={directory}/sanitizer:exitcode=99:detect_stack_use_after_return=1",
+                        ASAN_OPTIONS=f"log_path={directory}/sanitizer:exitcode=99:detect_stack_use_after_return=1:check_printf=0",
                         UBSAN_OPTIONS=f"log_path={directory}/sanitizer:print_stacktrace=1",
                         LSAN_OPTIONS="exitcode=99")
 

@@ -2,6 +2,7 @@
 /* the key exchange as far as it goes without a peer: which library is taken, start and stop, connections added and removed,
  * octets that are no IKE. Handshakes are in test/netns. Under the sanitizers everything must be freed. */
 #include "ipsec/ike.h"
+#include "ipsec/ike_admit.h"
 #include "ipsec/ike_version.h"
 
 #include <errno.h>
@@ -215,7 +216,7 @@ static void expect_add(struct rig *r, const struct ike_conn *c, int ret, const c
 
 static void identities_of_every_kind(void **state)
 {
-	static const char *const good[] = {"branch-b", "branch.example.net", "@branch.example.net",
+	static const char *const good[] = {"branch-b", "branch.example.net", "@branch2.example.net",
 		"b@example.net", "192.0.2.77", "2001:db8::77", "@#0badcafe", "CN=branch, O=Example",
 		"C=DE, O=Example, CN=branch", "fqdn:x", "keyid:y"};
 	static const char *const bad[] = {"%any", "*", "*.example.net", "*@example.net", "10.0.0.0/8",
@@ -322,30 +323,101 @@ static void initiates_by_itself(void **state)
 
 /* ---- what is no IKE ------------------------------------------------------------------------------------------ */
 
+/* The header of an IKE_SA_INIT request; what follows it makes no sense. */
+static void first_request(uint8_t *data, uint32_t len)
+{
+	for (uint32_t i = 0; i < len; i++)
+		data[i] = (uint8_t)(i * 7 + 1);
+	memset(data + 8, 0, 8); /* the responder's SPI */
+	data[16] = 33;          /* SA */
+	data[17] = 0x20;        /* IKEv2 */
+	data[18] = 34;          /* IKE_SA_INIT */
+	data[19] = 0x08;        /* from an initiator */
+	memset(data + 20, 0, 4);
+	data[24] = data[25] = 0;
+	data[26] = (uint8_t)(len >> 8);
+	data[27] = (uint8_t)len;
+}
+
+static void headers_are_looked_at(void **state)
+{
+	static const struct {
+		const char *what;
+		int at, value; /* one octet, besides those that follow */
+		uint8_t payload, exchange, flags;
+		bool admitted;
+	} table[] = {
+		{"IKE_SA_INIT request", 1, 8, 33, 34, 0x08, true},
+		{"with a minor version", 17, 0x21, 33, 34, 0x08, true},
+		{"of IKEv1", 17, 0x10, 33, 34, 0x08, false},
+		{"of IKEv3", 17, 0x30, 33, 34, 0x08, true},
+		{"of version 0", 17, 0x00, 33, 34, 0x08, false},
+		{"from a responder", 1, 8, 33, 34, 0x00, false},
+		{"with a responder's SPI", 15, 1, 33, 34, 0x08, false},
+		{"with a message id", 23, 1, 33, 34, 0x08, false},
+		{"longer than it is", 27, 101, 33, 34, 0x08, false},
+		{"shorter than it is", 27, 99, 33, 34, 0x08, false},
+		{"IKE_SA_INIT response", 15, 1, 33, 34, 0x20, true},
+		{"response of an initiator", 15, 1, 33, 34, 0x28, false},
+		{"IKE_AUTH", 23, 1, 46, 35, 0x08, true},
+		{"IKE_AUTH in fragments", 23, 1, 53, 35, 0x08, true},
+		{"IKE_AUTH in the clear", 23, 1, 35, 35, 0x08, false},
+		{"CREATE_CHILD_SA", 23, 9, 46, 36, 0x20, true},
+		{"INFORMATIONAL", 23, 9, 46, 37, 0x00, true},
+		{"INFORMATIONAL in the clear", 23, 9, 41, 37, 0x00, false},
+		{"IKE_SESSION_RESUME", 23, 0, 46, 38, 0x08, false},
+		{"ME_CONNECT", 23, 0, 46, 240, 0x08, false},
+		{"main mode", 17, 0x10, 1, 2, 0x00, false},
+	};
+	uint8_t data[100];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		first_request(data, sizeof(data));
+		data[16] = table[i].payload;
+		data[18] = table[i].exchange;
+		data[19] = table[i].flags;
+		data[table[i].at] = (uint8_t)table[i].value;
+		if (ike_admit(data, sizeof(data)) != table[i].admitted)
+			fail_msg("%s", table[i].what);
+	}
+	first_request(data, sizeof(data));
+	memset(data, 0, 8);
+	assert_false(ike_admit(data, sizeof(data)));
+	for (uint32_t len = 0; len < 28; len++) {
+		first_request(data, sizeof(data));
+		data[27] = (uint8_t)len;
+		assert_false(ike_admit(data, len));
+	}
+}
+
 static void garbage_does_no_harm(void **state)
 {
 	struct sa_end local = {.port = 500}, remote = {.port = 500};
-	uint8_t data[2000] = {0};
 	struct rig *r = *state;
+	uint8_t data[2000] = {0};
 
 	assert_int_equal(addr_parse("192.0.2.1", &local.a), 0);
 	assert_int_equal(addr_parse("192.0.2.2", &remote.a), 0);
 	for (uint32_t len = 0; len < 64; len++)
-		assert_true(ike_receive(r->ike, &local, &remote, data, len));
-	for (uint32_t i = 0; i < sizeof(data); i++)
-		data[i] = (uint8_t)(i * 7);
-	data[17] = 0x20; /* IKEv2 */
-	data[18] = 34;   /* IKE_SA_INIT */
-	data[19] = 0x08; /* from an initiator */
-	assert_true(ike_receive(r->ike, &local, &remote, data, sizeof(data)));
-	assert_true(wait_for(r, IKE_EVENT_LOG, "invalid IKE header"));
+		assert_int_equal(ike_receive(r->ike, &local, &remote, data, len), DROP_IKE_MALFORMED);
+	first_request(data, sizeof(data));
+	assert_int_equal(ike_receive(r->ike, &local, &remote, data, sizeof(data)), DROP_NONE);
+	assert_true(wait_for(r, IKE_EVENT_LOG, "could not be parsed"));
 
-	/* From a NAT's 500 to our 4500: with four zero octets, or it is dropped. */
+	/* On 4500 with four zero octets before it, from whatever port. */
 	local.port = 4500;
-	assert_false(ike_receive(r->ike, &local, &remote, data, 100));
-	assert_false(ike_receive(r->ike, &local, &remote, data, 3));
-	memset(data, 0, 4);
-	assert_true(ike_receive(r->ike, &local, &remote, data, 100));
+	for (int i = 0; i < 2; i++) {
+		remote.port = i ? 4500 : 500;
+		first_request(data, sizeof(data));
+		assert_int_equal(
+			ike_receive(r->ike, &local, &remote, data, sizeof(data)), DROP_IKE_MALFORMED);
+		assert_int_equal(ike_receive(r->ike, &local, &remote, data, 3), DROP_IKE_MALFORMED);
+		memset(data, 0, 4);
+		first_request(data + 4, 100 + (uint32_t)i);
+		assert_int_equal(ike_receive(r->ike, &local, &remote, data, 104 + (uint32_t)i), DROP_NONE);
+		assert_true(wait_for(r, IKE_EVENT_LOG, "could not be parsed"));
+	}
 }
 
 int main(void)
@@ -361,6 +433,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(credentials_are_checked, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(steering_finds_connections, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(initiates_by_itself, set_up, tear_down),
+		cmocka_unit_test(headers_are_looked_at),
 		cmocka_unit_test_setup_teardown(garbage_does_no_harm, set_up, tear_down),
 	};
 

@@ -6,7 +6,8 @@
  *	b1: site B                203.0.113.3, key 7      > gateway 198.51.100.1 ── TUN
  *	c1: site C, mtu 1400      203.0.113.4, routes    /
  *
- * A and B use the same addresses. To be included by one file of a program only.
+ * A and B use the same addresses. To be included by one file of a program only; one that wants more tunnels names them
+ * in RIG_MORE before, with a comma behind each, and has a function rig_more() to set them up.
  */
 #ifndef ARRD_TEST_PATH_RIG_H
 #define ARRD_TEST_PATH_RIG_H
@@ -25,7 +26,18 @@
 
 #include <cmocka.h>
 
-enum { A1, A2, B1, C1, TUNNELS };
+#ifdef RIG_MORE
+static void rig_more(void);
+#else
+#define RIG_MORE
+static void rig_more(void)
+{
+}
+#endif
+
+/* clang-format off */
+enum { A1, A2, B1, C1, RIG_MORE TUNNELS };
+/* clang-format on */
 #define TO_TUN   100 /* in the place of a tunnel */
 #define OUTS     512
 #define OUT_ROOM (16u << 20)
@@ -37,6 +49,7 @@ struct out {
 	uint32_t len;
 	struct virtio_net_hdr vnet;
 	struct gre_tx tx; /* without its parts */
+	uint8_t gre_tos;  /* of the IP header before GRE that came in ESP */
 };
 
 struct tun {
@@ -268,6 +281,7 @@ static int rig_up(void **state)
 	assert_int_equal(prefix_parse("10.9.0.0/16", &rig.c_routes[0]), 0);
 	assert_int_equal(prefix_parse("fd00:9::/64", &rig.c_routes[1]), 0);
 	rig.ct[C1].routes = (struct prefix_list){rig.c_routes, 2};
+	rig_more();
 	assert_int_equal(prefix_parse("10.50.0.0/16", &rig.private_ok[0]), 0);
 	rig.conf.egress.private_destinations = (struct prefix_list){rig.private_ok, 1};
 	rig.conf.gateway.tun_mtu = 1500;
@@ -317,9 +331,38 @@ static inline uint64_t rig_drops(enum drop d)
 {
 	uint64_t n = rig.gw.count.drops[d];
 
-	for (unsigned i = 0; i < TUNNELS; i++)
+	for (unsigned i = 0; i < tunnels_count(rig.gw.tunnels); i++)
 		n += rig_at(i)->count.drops[d];
 	return n;
+}
+
+/* A configuration to reload: a copy of what rig_up made, to be changed, tunnels in order of name. */
+struct rig_next {
+	struct config conf;
+	struct conf_tunnel ct[TUNNELS];
+};
+
+static inline void rig_next_begin(struct rig_next *n)
+{
+	n->conf = rig.conf;
+	memcpy(n->ct, rig.ct, sizeof(n->ct));
+	n->conf.tunnels = n->ct;
+}
+
+static inline struct conf_tunnel *rig_next_at(struct rig_next *n, const char *name)
+{
+	for (size_t i = 0; i < n->conf.ntunnels; i++)
+		if (strcmp(n->ct[i].name, name) == 0)
+			return &n->ct[i];
+	return NULL;
+}
+
+static inline void rig_next_remove(struct rig_next *n, const char *name)
+{
+	struct conf_tunnel *c = rig_next_at(n, name);
+
+	memmove(c, c + 1, (size_t)(n->ct + n->conf.ntunnels - (c + 1)) * sizeof(*c));
+	n->conf.ntunnels--;
 }
 
 /* ---- in and out -------------------------------------------------------------------------------------- */
