@@ -121,6 +121,8 @@ static bool take_esp(struct ipsec *s, struct item *it, const struct esp_in *in, 
 	return is_item && !d;
 }
 
+_Static_assert(ESP_BATCH <= BATCH, "what is opened together crosses the flow step together");
+
 /* Opens the n packets of s->in, which came as s->rx, and brings them to the flow step. */
 static void take_batch(struct ipsec *s, unsigned n)
 {

@@ -56,18 +56,18 @@ static uint64_t identity_alone(const struct conf_tunnel *c)
 
 	_Static_assert(sizeof(id) == 44, "no padding may be hashed");
 	h = hash(&id, sizeof(id), 0);
-	/* Behind one address there may be many: who it is says the identity, or the tunnel that it comes by. */
-	return h ^ hash_text(c->ike.local_id, 1) ^ hash_text(c->ike.remote_id, 2) ^ hash_text(c->over, 3);
+	/* Behind one address there may be many: who it is says the identity. */
+	return h ^ hash_text(c->ike.local_id, 1) ^ hash_text(c->ike.remote_id, 2);
 }
 
 /* What must be equal for flows to be carried on, also over a restart. Where the tunnel that it travels in leads to another
- * device, it does, too. */
+ * device, it does, too; the name of that one does not matter. */
 static uint64_t identity(const struct config *conf, const struct conf_tunnel *c)
 {
 	const struct conf_tunnel *over = c->over ? config_tunnel(conf, c->over) : NULL;
 	uint64_t h = over ? identity_alone(over) : 0;
 
-	return identity_alone(c) ^ (over ? hash(&h, sizeof(h), 4) : 0);
+	return identity_alone(c) ^ (over ? hash(&h, sizeof(h), 3) : 0);
 }
 
 static struct tunnel *tunnel_new(const struct conf_tunnel *c)
@@ -298,13 +298,16 @@ struct tunnel *tunnels_of_site(const struct tunnels *t, fs_id site, uint64_t now
 	return found;
 }
 
+static bool is_up_by_itself(const struct tunnel *t, uint64_t now_ms)
+{
+	return t->id != FS_ID_NONE && now_ms >= t->down_until_ms && (!t->ipsec || t->ipsec->suite);
+}
+
 enum tunnel_state tunnel_state(const struct tunnel *t, uint64_t now_ms)
 {
-	if (t->id == FS_ID_NONE || now_ms < t->down_until_ms)
-		return TUNNEL_DOWN;
-	if (t->ipsec)
-		return t->ipsec->suite ? TUNNEL_UP : TUNNEL_DOWN;
-	return t->over ? tunnel_state(t->over, now_ms) : TUNNEL_UP;
+	bool up = is_up_by_itself(t, now_ms) && (!t->over || is_up_by_itself(t->over, now_ms));
+
+	return up ? TUNNEL_UP : TUNNEL_DOWN;
 }
 
 bool tunnel_is_transport(const struct tunnel *t)
@@ -326,32 +329,35 @@ uint32_t tunnel_known_pmtu(const struct tunnel *t, uint64_t now_ms)
 	return t->pmtu && now_ms < t->pmtu_until_ms ? t->pmtu : 0;
 }
 
-/* Octets that may be put into one outer packet of the tunnel, as far as the path is known; UINT32_MAX: it is not. */
-static uint32_t path_fits(const struct tunnel *t, uint64_t now_ms)
+/* Octets that may be put into one outer packet of an ipsec tunnel, as far as the path is known; UINT32_MAX: it is not. */
+static uint32_t esp_fits(const struct tunnel *t, uint64_t now_ms)
 {
 	uint32_t pmtu = tunnel_known_pmtu(t, now_ms), headers;
 
-	if (t->over) {
-		uint32_t fits = path_fits(t->over, now_ms);
-
-		if (t->over->conf->mtu < fits)
-			fits = t->over->conf->mtu;
-		headers = tunnel_gre_overhead(t);
-		return fits > headers ? fits - headers : 0;
-	}
-	if (!pmtu)
-		return UINT32_MAX;
-	if (!t->ipsec)
-		return pmtu - conf_tunnel_overhead(t->conf);
-	if (!t->ipsec->suite)
+	if (!pmtu || !t->ipsec->suite)
 		return UINT32_MAX;
 	headers = (addr_is4(&t->ipsec->remote.a) ? 20 : 40) + (t->ipsec->remote.port ? 8 : 0);
 	return esp_inner_max(t->ipsec->suite, pmtu - headers);
 }
 
+/* The same of GRE, in the clear or over an ipsec tunnel, whose own mtu counts then, too. */
+static uint32_t gre_fits(const struct tunnel *t, uint64_t now_ms)
+{
+	uint32_t headers = tunnel_gre_overhead(t), fits = tunnel_known_pmtu(t, now_ms);
+
+	if (t->over) {
+		fits = esp_fits(t->over, now_ms);
+		if (t->over->conf->mtu < fits)
+			fits = t->over->conf->mtu;
+	} else if (!fits) {
+		return UINT32_MAX;
+	}
+	return fits > headers ? fits - headers : 0;
+}
+
 uint32_t tunnel_mtu(const struct tunnel *t, uint8_t ver, uint64_t now_ms)
 {
-	uint32_t mtu = t->conf->mtu, fits = path_fits(t, now_ms);
+	uint32_t mtu = t->conf->mtu, fits = t->ipsec ? esp_fits(t, now_ms) : gre_fits(t, now_ms);
 
 	if (fits < mtu)
 		mtu = fits;

@@ -30,24 +30,24 @@ struct ike;
 
 /* One connection: an [tunnel] of type ipsec. All pointers are read during ike_add only. */
 struct ike_conn {
-	uint32_t id;      /* not 0 */
-	const char *name; /* of the tunnel */
+	uint32_t id;               /* not 0 */
+	const char *name;          /* of the tunnel */
 	struct addr local, remote; /* remote none: any */
-	const char *local_id, *remote_id; /* strongSwan's syntax of identities; local_id NULL: the local address. remote_id
-					   * NULL: the remote address */
+	/* In strongSwan's syntax of identities. NULL: the address. Together they are of one connection only. */
+	const char *local_id, *remote_id;
 	const uint8_t *psk; /* NULL: certificates */
 	uint32_t psk_len;
-	const char *cert_file, *key_file, *ca_file;         /* paths, PEM or DER; with certificates */
+	const char *cert_file, *key_file, *ca_file;              /* paths, PEM or DER; with certificates */
 	const char *const *ike_proposals, *const *esp_proposals; /* checked by proposal_check */
 	uint32_t nike_proposals, nesp_proposals;
 	const struct prefix *local_ts, *remote_ts; /* empty: 0.0.0.0/0 and ::/0; transport mode: the hosts */
 	uint32_t nlocal_ts, nremote_ts;
-	uint8_t ts_proto;        /* 0: any; 47 for GRE alone */
-	bool transport;          /* ask for transport mode as initiator, allow it as responder */
-	bool initiate;           /* bring it up, and again when it goes down */
+	uint8_t ts_proto; /* 0: any; 47 for GRE alone */
+	bool transport;   /* ask for transport mode as initiator, allow it as responder */
+	bool initiate;    /* bring it up, and again when it goes down */
 	bool mobike, fragmentation, force_encap; /* force_encap: UDP also without NAT */
-	uint32_t ike_rekey_s, ike_reauth_s; /* 0: never */
-	uint32_t child_rekey_s;             /* 0: never. Hard limits follow a tenth later */
+	uint32_t ike_rekey_s, ike_reauth_s;      /* 0: never */
+	uint32_t child_rekey_s;                  /* 0: never. Hard limits follow a tenth later */
 	uint64_t child_rekey_octets, child_rekey_packets;
 	uint32_t dpd_s;         /* seconds of silence until the peer is asked; 0: never */
 	uint32_t replay_window; /* 0: off */
@@ -61,12 +61,13 @@ struct ike_options {
 	enum log_level log_level;
 	struct mailbox *box;
 	struct sad *sad;
-	struct ipsec_sock *sock[2][2]; /* [IPSEC_UDP_500, IPSEC_UDP_4500][IPv4, IPv6]; NULL where there is none */
-	struct crypto_keys *keys;      /* where keys of ESP are made; outlives ike_stop and the last SA */
-	uint32_t threads;              /* of charon; at least 8 */
-	uint32_t cookie_threshold;     /* half-open IKE_SAs from which on cookies are asked for */
-	uint32_t block_threshold;      /* half-open IKE_SAs of one address from which on it is ignored */
-	uint32_t half_open_max;        /* half-open IKE_SAs from which on no IKE_SA_INIT is answered; 0: no limit */
+	/* [IPSEC_UDP_500, IPSEC_UDP_4500][IPv4, IPv6]; NULL where there is none */
+	struct ipsec_sock *sock[2][2];
+	struct crypto_keys *keys;  /* where keys of ESP are made; outlives ike_stop and the last SA */
+	uint32_t threads;          /* of charon; at least 8 */
+	uint32_t cookie_threshold; /* half-open IKE_SAs from which on cookies are asked for */
+	uint32_t block_threshold;  /* half-open IKE_SAs of one address from which on it is ignored */
+	uint32_t half_open_max;    /* from which on no IKE_SA_INIT is answered; 0: no limit */
 };
 
 /* Starts charon. There is one a process. Returns 0, or -errno with a message in err: -ENOTSUP when the library is not of
@@ -83,9 +84,10 @@ const char *ike_version(void);
 /* ---- connections ------------------------------------------------------------------------------------ */
 
 /* Adds a connection, and brings it up if it says initiate. Certificates and keys are loaded at once. Returns 0, or -errno
- * with a message in err. */
+ * with a message in err: -EEXIST when its identities are those of another one, -EINVAL, or that of a file. */
 int ike_add(struct ike *ike, const struct ike_conn *want, char *err, size_t errlen);
-/* Forgets it and ends its IKE_SAs (the peer is told by DELETE), as a job. */
+/* Forgets it. Its SAs' events of deletion are in the mailbox when this returns; its IKE_SAs are ended by a job (the peer is
+ * told by DELETE), and of those nothing comes any more but records of the log. */
 void ike_remove(struct ike *ike, uint32_t id);
 
 /* Steering by the operator; jobs. Return 0 or -ENOENT. ike_initiate does nothing where an IKE_SA with a CHILD_SA is up or on
@@ -93,14 +95,15 @@ void ike_remove(struct ike *ike, uint32_t id);
  * stands for local_port. local_port: 500 or 4500 to begin on. -EDESTADDRREQ: remote = any, and no remote_end. */
 int ike_initiate(struct ike *ike, uint32_t id, const struct sa_end *remote_end, uint16_t local_port);
 int ike_rekey(struct ike *ike, uint32_t id, bool child); /* child: the CHILD_SAs, else the IKE_SA */
-int ike_terminate(struct ike *ike, uint32_t id); /* with DELETE; an initiate = yes does not bring it up again by itself */
+/* With DELETE; its SAs go at once. A connection that is to be up stays down until ike_initiate. */
+int ike_terminate(struct ike *ike, uint32_t id);
 
 /* ---- from the loop ---------------------------------------------------------------------------------- */
 
 /* An IKE message from a socket (on 4500 with its four zero octets). Copied. Returns DROP_NONE, DROP_IKE_MALFORMED (nothing
  * that libcharon ought to see, ike_admit.h), or DROP_IKE_QUEUE. */
-enum drop ike_receive(struct ike *ike, const struct sa_end *local, const struct sa_end *remote, const uint8_t *data,
-	uint32_t len);
+enum drop ike_receive(struct ike *ike, const struct sa_end *local, const struct sa_end *remote,
+	const uint8_t *data, uint32_t len);
 /* An SA reached a limit: renew it, or (hard) end it. */
 void ike_expire(struct ike *ike, const struct sa *sa, bool hard);
 /* Good ESP came from another address or port than the SA's (call it after ICV and replay check passed). */
@@ -125,23 +128,23 @@ enum ike_event_kind {
 	IKE_EVENT_SA_ADD,    /* sa: the loop's from now on */
 	IKE_EVENT_SA_UPDATE, /* new ends of an SA */
 	IKE_EVENT_SA_DELETE, /* an SA, or a reservation, is gone */
-	IKE_EVENT_STATUS,    /* a connection's state changed, an IKE_SA was established, rekeyed (old: its predecessor), moved */
-	IKE_EVENT_FAILED,    /* authentication or negotiation failed; text says why */
-	IKE_EVENT_LOG,       /* a record of charon's: level, text; tunnel 0: of none */
+	IKE_EVENT_STATUS, /* of a connection: state, or its IKE_SA is new, rekeyed (old: its predecessor), moved */
+	IKE_EVENT_FAILED, /* authentication or negotiation failed; text says why. tunnel 0: nobody's */
+	IKE_EVENT_LOG,    /* a record of charon's: level, text; tunnel 0: of none */
 };
 
 struct ike_event {
 	struct mail mail;
 	enum ike_event_kind kind;
 	uint32_t tunnel;
-	struct sa *sa;                /* ADD */
-	bool inbound;                 /* UPDATE, DELETE */
-	uint32_t spi;                 /* UPDATE, DELETE; host order */
-	struct sa_end local, remote;  /* UPDATE, DELETE */
-	struct ike_status *status;    /* STATUS; owned */
-	uint32_t old;                 /* STATUS after a rekey: unique id of the predecessor, else 0 */
-	enum log_level level;         /* LOG */
-	char *text;                   /* LOG, FAILED; owned */
+	struct sa *sa;               /* ADD */
+	bool inbound;                /* UPDATE, DELETE */
+	uint32_t spi;                /* UPDATE, DELETE; host order */
+	struct sa_end local, remote; /* UPDATE, DELETE */
+	struct ike_status *status;   /* STATUS; owned */
+	uint32_t old;                /* STATUS after a rekey: unique id of the predecessor, else 0 */
+	enum log_level level;        /* LOG */
+	char *text;                  /* LOG, FAILED; owned */
 };
 
 /* Frees the event with everything that was not taken out of it (set to NULL). */

@@ -17,8 +17,11 @@ int proposal_check(enum proposal_kind kind, const char *s, char *err, size_t err
 
 /* What holds where the configuration says nothing, comma-separated. */
 #define PROPOSAL_IKE_DEFAULT                                                                                 \
-	"aes256gcm16-prfsha384-ecp384, aes128gcm16-prfsha256-ecp256, aes256-sha384-ecp384, aes256-sha256-modp2048-ecp256-ecp384-modp3072-modp4096, aes128-sha256-modp2048-ecp256"
+	"aes256gcm16-prfsha384-ecp384, aes128gcm16-prfsha256-ecp256, aes256-sha384-ecp384, "                 \
+	"aes256-sha256-modp2048-ecp256-ecp384-modp3072-modp4096, aes128-sha256-modp2048-ecp256"
 #define PROPOSAL_ESP_DEFAULT                                                                                 \
-	"aes256gcm16-esn-noesn, aes128gcm16-esn-noesn, chacha20poly1305-esn-noesn, aes256-sha256-esn-noesn, aes128-sha256-esn-noesn"
+	"aes256gcm16-esn-noesn, aes128gcm16-esn-noesn, chacha20poly1305-esn-noesn, "                         \
+	"aes256-sha256-esn-noesn, "                                                                          \
+	"aes128-sha256-esn-noesn"
 
 #endif

@@ -202,7 +202,8 @@ def each_suite(c, outer):
         r.load()
         r.up()
         child, = r.children("INSTALLED")
-        c.equal((child["encr-alg"], child.get("encr-keysize"), child.get("integ-alg")), (cipher, bits, integrity), f"suite of {esp}")
+        c.equal((child["encr-alg"], child.get("encr-keysize"), child.get("integ-alg")), (cipher, bits, integrity),
+                f"suite of {esp}")
         for size in (0, 1, 7, 15, 16, 17, 64, 1300):
             r.host.run(["ping", "-q", "-c", "1", "-W", "3", "-s", str(size), topo.SERVER])
         r.ping(topo.SERVER6)
@@ -284,7 +285,6 @@ def sizes(c):
     """
     net = ipsec.Net(c, tunnel=lambda i: {"esp_proposals": "aes256gcm16", "mtu": 1300 if i == 1 else "auto"})
     c.equal(net.gateway.tunnel("t2")["mtu"], 1500 - 20 - 8 - 8 - 8 - 2 - 16, "mtu of t2")
-    r = net.routers[1]
     ear = packets.Ear(net.gw, "wan0", lambda s: s.fragment and s.dst == net.remote(1), sent=True)
     told = packets.Ear(net.inet, "eth0", lambda s: s.icmp in ((3, 4), (2, 0)))
     for family, server, host in ((socket.AF_INET, topo.SERVER, topo.HOST), (socket.AF_INET6, topo.SERVER6, topo.HOST6)):

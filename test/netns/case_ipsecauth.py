@@ -73,7 +73,7 @@ def keys_of_any_address(c):
     Without addresses the identity says which tunnel it is, and only that tunnel's key opens it.
     """
     net = ipsec.Net(c, up=False, tunnel={"remote": "any"})
-    one, two = net.routers[1], net.routers[2]
+    two = net.routers[2]
     two.conn["local"]["id"] = ipsec.branch_id(1)
     refused(c, net, two)
     two.conn["local"]["id"] = ipsec.branch_id(2)
@@ -155,7 +155,8 @@ def identities_of_every_kind(c):
     net = ipsec.Net(c, sites=1, up=False)
     r = net.routers[1]
     for kind, mine, theirs in (("address", net.remote(1), net.remote(1)), ("FQDN", "br.example", "br.example"),
-                               ("e-mail", "br@example.org", "br@example.org"), ("key id", "keyid:branch one", '"keyid:branch one"'),
+                               ("e-mail", "br@example.org", "br@example.org"),
+                               ("key id", "keyid:branch one", '"keyid:branch one"'),
                                ("name", "C=CH, O=Example, CN=branch 1", '"C=CH, O=Example, CN=branch 1"')):
         c.say("identity: " + kind)
         net.gateway.tunnels["t1"]["remote_id"] = mine

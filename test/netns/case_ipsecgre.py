@@ -29,12 +29,8 @@ class GreOver(ipsec.Net):
         g = self.gateway
         self.cpes = {}
         for i, r in self.routers.items():
-            g.tunnels[f"v{i}"] = {k: v for k, v in g.tunnels[f"t{i}"].items()
-                                  if k not in ("interface_address", "automatic_return_routing", "site")}
-            g.tunnels[f"v{i}"] |= {"local_ts": f"{self.local}/32", "remote_ts": "0.0.0.0/0" if i in wide else f"{self.remote(i)}/32"}
-            g.tunnels[f"t{i}"] = {"type": "gre", "site": f"s{i}", "local": self.local, "remote": self.remote(i), "over": f"v{i}",
-                                  "mtu": MTU, "interface_address": [topo.IF_GW + "/31", topo.IF_GW6 + "/127"],
-                                  "automatic_return_routing": "yes"}
+            self.put_gre_over(i, MTU, local_ts=f"{self.local}/32",
+                              remote_ts="0.0.0.0/0" if i in wide else f"{self.remote(i)}/32")
             # The way to the peer leads into ipsec0, so nothing may be preferred to table 220.
             r.ns.ip("rule del pref 219")
             r.host.ip("link del eth0")

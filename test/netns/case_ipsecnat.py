@@ -146,7 +146,8 @@ def mobike(c):
     r.ns.ip("addr add 203.0.113.61/24 dev wan0", f"addr del {net.outer_addr(1, 4)} dev wan0")
     r.ns.ip("route replace default via 203.0.113.2")
     at("203.0.113.61")
-    r.ns.ip("addr add 2001:db8:113::3d/64 dev wan0 nodad", "addr del 2001:db8:113::b/64 dev wan0", "addr del 203.0.113.61/24 dev wan0")
+    r.ns.ip("addr add 2001:db8:113::3d/64 dev wan0 nodad", "addr del 2001:db8:113::b/64 dev wan0",
+            "addr del 203.0.113.61/24 dev wan0")
     r.ns.ip("-6 route replace default via 2001:db8:113::2")
     at("2001:db8:113::3d", 20)
     r.ping(topo.SERVER6)

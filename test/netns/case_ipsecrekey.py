@@ -103,8 +103,10 @@ def child_by_both(c):
         before = t.r.spis()
         t.net.gateway.rekey("t1")
         t.r.rekey()
-        c.wait(lambda: len(t.r.spis()) == 1 and not t.r.spis() & before and not t.r.children("REKEYING", "REKEYED", "DELETING"), 10,
-               "one new CHILD_SA to be left")
+
+        def settled():
+            return len(t.r.spis()) == 1 and not t.r.spis() & before and not t.r.children("REKEYING", "REKEYED", "DELETING")
+        c.wait(settled, 10, "one new CHILD_SA to be left")
         t.r.wait_used()
     t.end()
 

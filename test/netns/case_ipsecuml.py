@@ -130,15 +130,11 @@ class GreNet(kernelesp.Net):
     """t1 of type gre over v1 of type ipsec."""
 
     def __init__(self, case, mode, conn=None, sites=1, **more):
-        super().__init__(case, {i: {"gre": mode, "conn": conn or {}} for i in range(1, sites + 1)}, sites=sites, start=False, **more)
-        t = self.gateway.tunnels
-        for i in self.guests:
-            t[f"v{i}"] = {k: v for k, v in t[f"t{i}"].items() if k not in ("interface_address", "automatic_return_routing", "site")}
-            t[f"v{i}"] |= {"mode": mode}
-            if mode == "tunnel":
-                t[f"v{i}"] |= {"local_ts": f"{self.local}/32", "remote_ts": f"{self.remote(i)}/32"}
-            t[f"t{i}"] = {"type": "gre", "site": f"s{i}", "local": self.local, "remote": self.remote(i), "over": f"v{i}", "mtu": 1372,
-                          "interface_address": [topo.IF_GW + "/31", topo.IF_GW6 + "/127"], "automatic_return_routing": "yes"}
+        guests = {i: {"gre": mode, "conn": conn or {}} for i in range(1, sites + 1)}
+        super().__init__(case, guests, sites=sites, start=False, **more)
+        for i in guests:
+            hosts = {"local_ts": f"{self.local}/32", "remote_ts": f"{self.remote(i)}/32"}
+            self.put_gre_over(i, mode=mode, **(hosts if mode == "tunnel" else {}))
         self.gateway.write()
         self.gateway.start()
         self.up()

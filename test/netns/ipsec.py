@@ -166,7 +166,8 @@ class Charon:
         self.case.check("loaded 1 connections" in said or "successfully loaded 1" in said, f"{self.name}: {said}")
 
     def swanctl(self, *args, ok=(0,), seconds=20):
-        argv = ["env", f"STRONGSWAN_CONF={self.dir}/strongswan.conf", f"SWANCTL_DIR={self.dir}", "swanctl", *args, "--uri", self.uri]
+        argv = ["env", f"STRONGSWAN_CONF={self.dir}/strongswan.conf", f"SWANCTL_DIR={self.dir}", "swanctl", *args,
+                "--uri", self.uri]
         return self.ns.run(argv, seconds, ok)
 
     def initiate(self, seconds=10, ok=(0,), child="net"):
@@ -402,6 +403,14 @@ class Net(topo.Net):
         return {"type": "ipsec", "site": f"s{i}", "local": self.local, "remote": self.remote(i), "local_id": GW_ID,
                 "remote_id": branch_id(i), "psk": psk(i),
                 "interface_address": [topo.IF_GW + "/31", topo.IF_GW6 + "/127"], "automatic_return_routing": "yes"}
+
+    def put_gre_over(self, i, mtu=1372, **ike):
+        """The tunnel v{i} is what t{i} was, for GRE between the two ends, and t{i} is GRE over it. ike: options of v{i}."""
+        tunnels = self.gateway.tunnels
+        inner = ("site", "interface_address", "automatic_return_routing")
+        tunnels[f"v{i}"] = {k: v for k, v in tunnels[f"t{i}"].items() if k not in inner} | ike
+        tunnels[f"t{i}"] = {k: tunnels[f"t{i}"][k] for k in inner} | {
+            "type": "gre", "local": self.local, "remote": self.remote(i), "over": f"v{i}", "mtu": mtu}
 
     def wirewatch(self, *more, private=None, **_):
         """Of IPsec branches the witness stands behind the router, at the host."""

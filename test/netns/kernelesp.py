@@ -8,7 +8,6 @@ import re
 
 import ipsec
 import peers
-import topo
 
 MODULES = "ipv6 esp4 esp6 xfrm_user xfrm4_tunnel xfrm6_tunnel ip_gre"
 
@@ -43,7 +42,8 @@ class Guest(peers.Kernel):
             f.write('#!/bin/sh\nexec /sbin/modprobe -d /run/uml "$@"\n')
         os.chmod(f"{self.dir}/modprobe", 0o755)
         self.do(f"echo {self.dir}/modprobe >/proc/sys/kernel/modprobe", "modules " + MODULES,
-                "sh -c 'cd /proc/sys/net; echo 1 >ipv4/ip_forward; echo 1 >ipv6/conf/all/forwarding; echo 0 >ipv6/conf/default/accept_dad'",
+                "sh -c 'cd /proc/sys/net; echo 1 >ipv4/ip_forward; echo 1 >ipv6/conf/all/forwarding'",
+                "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad",
                 f"ip addr add {self.outer} dev vec0 && ip link set vec0 up",
                 f"ip addr add {ipsec.LAN}/24 dev vec1 && ip addr add {ipsec.LAN6}/64 dev vec1 nodad && ip link set vec1 up",
                 "ip route add default via 203.0.113.2 dev vec0 onlink && ip route add ::/0 via 2001:db8:113::2 dev vec0 onlink")
@@ -87,8 +87,9 @@ class Guest(peers.Kernel):
         self.do(f"ping -q -c 3 -i 0.05 -W 2 -I {ipsec.LAN6 if ':' in target else ipsec.LAN} {target}")
 
     def tell(self):
-        return f"{self.name}: " + self.do("cat /proc/net/xfrm_stat; ip xfrm state | sed 's/0x[0-9a-f]\\{32,\\}/(key)/'; ip xfrm policy; "
-                                          "ip -s link; ip route; ip route show table 220; tail -40 /run/charon.log", ok=False)
+        return f"{self.name}: " + self.do("cat /proc/net/xfrm_stat; ip xfrm state | sed 's/0x[0-9a-f]\\{32,\\}/(key)/'; "
+                                          "ip xfrm policy; ip -s link; ip route; ip route show table 220; "
+                                          "tail -40 /run/charon.log", ok=False)
 
 
 class Net(ipsec.Net):

@@ -311,7 +311,7 @@ static void keepalives(void **state)
 		struct spec inner = packet_spec(4, IPPROTO_GRE);
 		struct gre_hdr answer = {
 			.proto = GRE_PROTO_NONE, .has_key = c->gre_has_key, .key = c->gre_key};
-		uint8_t body[8];
+		uint8_t body[GRE_HDR_MAX];
 		uint32_t len;
 
 		inner.payload_len = gre_encode(body, &answer, NULL, 0);

@@ -277,6 +277,169 @@ static void path_mtu(void **state)
 	free(o);
 }
 
+/* What makes a tunnel another one, and one over it with it: "a" and "b" over "a" are the tunnels of before. */
+static void identities(void **state)
+{
+	static const struct {
+		const char *what;
+		const char *local_id, *remote_id, *over; /* of a; of b */
+		bool a_kept, b_kept;
+	} rows[] = {
+		{"nothing", "us", "branch", "a", true, true},
+		{"another branch", "us", "other", "a", false, false},
+		{"another of ours", "we", "branch", "a", false, false},
+		{"any of ours", NULL, "branch", "a", false, false},
+		{"the other way round", "branch", "us", "a", false, false},
+		{"on the other side", "branch", NULL, "a", false, false},
+		{"in the clear", "us", "branch", NULL, true, false},
+		{"over another", "us", "branch", "c", true, false},
+	};
+	static const char *const three[4][3] = {
+		{"a", "sa", "203.0.113.1"}, {"b", "sb", "203.0.113.2"}, {"c", "sc", "203.0.113.3"}, {NULL}};
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+		size_t r = i / 2;
+		struct flowstate *fs = table();
+		fs_id egress = fs_bind(fs, FS_EGRESS, "default", FS_ID_NONE, 0);
+		struct side *o = side_new(three), *n = side_new(three);
+		struct side *side[] = {o, n};
+		struct tunnel *a, *b;
+
+		for (unsigned k = 0; k < 2; k++) {
+			side[k]->ct[0].type = side[k]->ct[2].type = TUNNEL_IPSEC;
+			side[k]->ct[0].ike.local_id = (char *)(uintptr_t)(k ? rows[r].local_id : "us");
+			side[k]->ct[0].ike.remote_id = (char *)(uintptr_t)(k ? rows[r].remote_id : "branch");
+			side[k]->ct[1].over = (char *)(uintptr_t)(k ? rows[r].over : "a");
+		}
+		assert_int_equal(tunnels_new(&o->t, &o->conf, NULL), 0);
+		assert_int_equal(tunnels_commit(o->t, NULL, fs), 0);
+		a = tunnels_by_name(o->t, "a");
+		b = tunnels_by_name(o->t, "b");
+		assert_ptr_equal(b->over, a);
+		assert_true(a->carries && !tunnels_by_name(o->t, "c")->carries);
+		begin(fs, a, egress, 1000);
+		begin(fs, b, egress, 1000);
+		if (i % 2) { /* a restart: by what the flow table remembers */
+			tunnels_free(o->t);
+			o->t = NULL;
+		}
+		assert_int_equal(tunnels_new(&n->t, &n->conf, o->t), 0);
+		assert_int_equal(tunnels_commit(n->t, o->t, fs), 0);
+		if (!o->t)
+			fs_unbind_rest(fs);
+		if (fs_attach_flows(fs, tunnels_by_name(n->t, "a")->id) != rows[r].a_kept ||
+			fs_attach_flows(fs, tunnels_by_name(n->t, "b")->id) != rows[r].b_kept)
+			fail_msg("%s", rows[r].what);
+		if (o->t) {
+			assert_int_equal(tunnels_by_name(n->t, "a") == a, rows[r].a_kept);
+			assert_int_equal(tunnels_by_name(n->t, "b") == b, rows[r].b_kept);
+		}
+		tunnels_free(o->t);
+		tunnels_free(n->t);
+		assert_null(fs_check(fs));
+		fs_close(fs);
+		free(o);
+		free(n);
+	}
+}
+
+/* Inner packets of IPsec, and of GRE over it. Octets around: IPv4 20, IPv6 40, UDP 8, GRE 4 and 4 for a key; ESP of GCM 8 + 8 + 16
+ * and 2 of trailer in blocks of 4, of CBC with SHA-512 8 + 16 + 32 and 2 in blocks of 16. */
+static void mtu_of_ipsec(void **state)
+{
+	static const struct {
+		uint32_t conf, conf_over; /* MTU of the ipsec tunnel and of GRE over it */
+		uint32_t pmtu;            /* 0: nothing is known */
+		enum suite_id suite;
+		bool down, v6, native, transport_asked, transport, key;
+		uint32_t want[2], want_over[2]; /* IPv4, IPv6 */
+	} rows[] = {
+		{1438, 1414, 0, SUITE_AES_GCM_256, false, false, false, false, false, false, {1438, 1438},
+			{1414, 1414}},
+		/* what the file says is the most, and what does not fit into what carries it is less */
+		{1438, 1500, 0, SUITE_AES_GCM_256, false, false, false, false, false, false, {1438, 1438},
+			{1414, 1414}},
+		{1300, 1414, 0, SUITE_AES_GCM_256, false, false, false, false, false, true, {1300, 1300},
+			{1272, 1280}},
+		{1438, 1434, 0, SUITE_AES_GCM_256, false, false, false, true, true, false, {1438, 1438},
+			{1434, 1434}},
+		{1438, 1434, 0, SUITE_AES_GCM_256, false, false, false, true, true, true, {1438, 1438},
+			{1430, 1430}},
+		/* transport mode that was not given; and before it is known */
+		{1438, 1434, 0, SUITE_AES_GCM_256, false, false, false, true, false, false, {1438, 1438},
+			{1414, 1414}},
+		{1438, 1434, 0, SUITE_AES_GCM_256, true, false, false, true, false, false, {1438, 1438},
+			{1434, 1434}},
+		/* the path, by family, encapsulation, suite */
+		{1438, 1414, 1400, SUITE_AES_GCM_256, false, false, false, false, false, false, {1338, 1338},
+			{1314, 1314}},
+		{1438, 1414, 1400, SUITE_AES_GCM_256, false, false, true, false, false, false, {1346, 1346},
+			{1322, 1322}},
+		{1438, 1414, 1400, SUITE_AES_GCM_256, false, true, false, false, false, false, {1318, 1318},
+			{1294, 1294}},
+		{1438, 1414, 1400, SUITE_AES_GCM_256, false, true, true, false, false, false, {1326, 1326},
+			{1302, 1302}},
+		{1438, 1414, 1400, SUITE_AES_CBC_256_SHA512, false, false, false, false, false, false,
+			{1310, 1310}, {1286, 1286}},
+		{1438, 1434, 1400, SUITE_AES_CBC_256_SHA512, false, false, false, true, true, true,
+			{1310, 1310}, {1302, 1302}},
+		/* a path that takes more than the file says */
+		{1438, 1414, 9000, SUITE_AES_GCM_256, false, false, false, false, false, false, {1438, 1438},
+			{1414, 1414}},
+		/* down: nobody knows what will be around */
+		{1438, 1414, 1400, SUITE_AES_GCM_256, true, false, false, false, false, false, {1438, 1438},
+			{1414, 1414}},
+		/* not below what a host must take, and what RFC 7676 says of IPv6 */
+		{1438, 1414, 576, SUITE_AES_GCM_256, false, false, false, false, false, true, {514, 1280},
+			{486, 1280}},
+		{1438, 1414, 576, SUITE_AES_CBC_256_SHA512, false, false, false, false, false, true,
+			{478, 1280}, {450, 1280}},
+		{1438, 1414, 1280, SUITE_AES_GCM_256, false, true, false, false, false, false, {1198, 1280},
+			{1174, 1280}},
+	};
+	static const char *const two[3][3] = {{"a", "sa", "203.0.113.1"}, {"b", "sb", "203.0.113.2"}, {NULL}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct flowstate *fs = table();
+		struct side *o = side_new(two);
+		struct tunnel *a, *b;
+
+		o->ct[0].type = TUNNEL_IPSEC;
+		o->ct[0].mtu = rows[i].conf;
+		o->ct[0].ike.mode = rows[i].transport_asked ? IPSEC_TRANSPORT : IPSEC_TUNNEL;
+		o->ct[1].over = (char *)(uintptr_t) "a";
+		o->ct[1].mtu = rows[i].conf_over;
+		o->ct[1].gre_has_key = rows[i].key;
+		assert_int_equal(tunnels_new(&o->t, &o->conf, NULL), 0);
+		assert_int_equal(tunnels_commit(o->t, NULL, fs), 0);
+		a = tunnels_at(o->t, 0);
+		b = tunnels_at(o->t, 1);
+		a->ipsec->remote = (struct sa_end){
+			adr(rows[i].v6 ? "2001:db8::2" : "203.0.113.1"), rows[i].native ? 0 : 4500};
+		a->ipsec->suite = rows[i].down ? NULL : &suites[rows[i].suite];
+		a->ipsec->transport = rows[i].transport;
+		if (rows[i].pmtu)
+			tunnel_path_mtu(a, rows[i].pmtu, 1000);
+		assert_int_equal(tunnel_state(a, 1000), rows[i].down ? TUNNEL_DOWN : TUNNEL_UP);
+		assert_int_equal(tunnel_state(b, 1000), rows[i].down ? TUNNEL_DOWN : TUNNEL_UP);
+		for (unsigned k = 0; k < 2; k++) {
+			uint8_t ver = k ? 6 : 4;
+
+			if (tunnel_mtu(a, ver, 1000) != rows[i].want[k] ||
+				tunnel_mtu(b, ver, 1000) != rows[i].want_over[k])
+				fail_msg("row %zu, IPv%u: %u, over it %u", i, ver, tunnel_mtu(a, ver, 1000),
+					tunnel_mtu(b, ver, 1000));
+			assert_int_equal(
+				tunnel_mtu(a, ver, 1000 + TUNNEL_PMTU_MS), rows[i].conf); /* it ages */
+		}
+		tunnels_free(o->t);
+		fs_close(fs);
+		free(o);
+	}
+}
+
 static void answers_are_bounded(void **state)
 {
 	struct tunnel t = {0};
@@ -296,7 +459,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(reload_rows), cmocka_unit_test(abandoned_reload),
 		cmocka_unit_test(reload_without_slots), cmocka_unit_test(best_of_site),
-		cmocka_unit_test(path_mtu), cmocka_unit_test(answers_are_bounded)};
+		cmocka_unit_test(path_mtu), cmocka_unit_test(identities), cmocka_unit_test(mtu_of_ipsec),
+		cmocka_unit_test(answers_are_bounded)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,6 +15,12 @@ static struct gre_endpoint endpoint(const char *local, const char *remote, bool 
 		.local = test_addr(local), .remote = test_addr(remote), .has_key = has_key, .key = key};
 }
 
+static struct gre_endpoint over(struct gre_endpoint e, uint32_t by)
+{
+	e.over = by;
+	return e;
+}
+
 static void test_told_apart(void **state)
 {
 	/* all different, and each found as itself */
@@ -27,6 +33,13 @@ static void test_told_apart(void **state)
 		endpoint("192.0.2.2", "192.0.2.1", false, 0),
 		endpoint("2001:db8::1", "2001:db8::2", false, 0),
 		endpoint("2001:db8::1", "2001:db8::2", true, 0xffffffff),
+		/* what comes by a tunnel is not what comes in the clear, nor by another one */
+		over(endpoint("192.0.2.1", "192.0.2.2", false, 0), 1),
+		over(endpoint("192.0.2.1", "192.0.2.2", false, 0), 2),
+		over(endpoint("192.0.2.1", "192.0.2.2", true, 0), 1),
+		over(endpoint("::", "::", false, 0), 1),
+		over(endpoint("::", "::", false, 0), 0xffffffff),
+		endpoint("::", "::", false, 0),
 	};
 	const uint32_t n = sizeof(e) / sizeof(e[0]);
 	struct gre_endpoint odd = e[0];
@@ -55,6 +68,14 @@ static void test_told_apart(void **state)
 
 #define MANY 10000
 
+static struct gre_endpoint many(uint32_t i)
+{
+	struct gre_endpoint e = over(endpoint("192.0.2.1", "192.0.2.2", true, i / 12), i / 4 % 3);
+
+	e.local.b[15] = (uint8_t)(i % 4);
+	return e;
+}
+
 static void test_many(void **state)
 {
 	static bool in[MANY];
@@ -65,10 +86,9 @@ static void test_many(void **state)
 	assert_int_equal(gre_demux_new(&d), 0);
 	for (uint32_t round = 0; round < 20 * MANY; round++) {
 		uint32_t i = rnd(&seed) % MANY;
-		/* few addresses, many keys: tunnels of one pair of gateways */
-		struct gre_endpoint e = endpoint("192.0.2.1", "192.0.2.2", true, i / 4);
+		/* few addresses, many keys: tunnels of one pair of gateways; in the clear and by two others */
+		struct gre_endpoint e = many(i);
 
-		e.local.b[15] = (uint8_t)(i % 4);
 		switch (rnd(&seed) % (round < 10 * MANY ? 4 : 3)) {
 		case 0:
 			assert_int_equal(gre_demux_del(d, &e), in[i] ? 0 : -ENOENT);
@@ -83,17 +103,15 @@ static void test_many(void **state)
 		}
 	}
 	for (uint32_t i = 0; i < MANY; i++) {
-		struct gre_endpoint e = endpoint("192.0.2.1", "192.0.2.2", true, i / 4);
+		struct gre_endpoint e = many(i);
 
-		e.local.b[15] = (uint8_t)(i % 4);
 		assert_int_equal(gre_demux_find(d, &e), in[i] ? i : GRE_DEMUX_NONE);
 		if (in[i])
 			assert_int_equal(gre_demux_del(d, &e), 0);
 	}
 	for (uint32_t i = 0; i < MANY; i++) {
-		struct gre_endpoint e = endpoint("192.0.2.1", "192.0.2.2", true, i / 4);
+		struct gre_endpoint e = many(i);
 
-		e.local.b[15] = (uint8_t)(i % 4);
 		assert_int_equal(gre_demux_find(d, &e), GRE_DEMUX_NONE);
 	}
 	gre_demux_free(d);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* the key exchange as far as it goes without a peer: which library is taken, start and stop, connections added and removed,
- * octets that are no IKE. Handshakes are in test/netns. Under the sanitizers everything must be freed. */
+/* ipsec_ike_test.c - the key exchange as far as it goes without a peer: which library is taken, start and stop, connections
+ * added and removed, octets that are no IKE. Handshakes are in test/netns. Under the sanitizers everything must be freed. */
 #include "ipsec/ike.h"
 #include "ipsec/ike_admit.h"
 #include "ipsec/ike_version.h"
@@ -168,16 +168,36 @@ static void is_there_once(void **state)
 	assert_non_null(strstr(err, "already"));
 }
 
-/* Its threads take no signals: they are the loop's. */
+static volatile sig_atomic_t taken;
+
+static void take_signal(int sig)
+{
+	(void)sig;
+	taken = 1;
+}
+
+/* Its threads take no signals, which are the loop's; and the caller's mask is as before. */
 static void leaves_signals_alone(void **state)
 {
-	sigset_t before, after;
+	static const struct timespec second = {.tv_sec = 1};
+	struct sigaction act = {.sa_handler = take_signal}, before;
+	sigset_t mask, one, after;
 
-	pthread_sigmask(SIG_SETMASK, NULL, &before);
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	assert_int_equal(set_up(state), 0);
 	pthread_sigmask(SIG_SETMASK, NULL, &after);
 	for (int s = 1; s < SIGRTMIN; s++)
-		assert_int_equal(sigismember(&before, s), sigismember(&after, s));
+		assert_int_equal(sigismember(&mask, s), sigismember(&after, s));
+
+	sigemptyset(&one);
+	sigaddset(&one, SIGUSR1);
+	sigaction(SIGUSR1, &act, &before);
+	pthread_sigmask(SIG_BLOCK, &one, NULL);
+	assert_int_equal(kill(getpid(), SIGUSR1), 0);
+	assert_int_equal(sigtimedwait(&one, NULL, &second), SIGUSR1);
+	assert_int_equal(taken, 0);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	sigaction(SIGUSR1, &before, NULL);
 	assert_int_equal(tear_down(state), 0);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* proposals: which are taken, what is said of the others, and that libstrongswan takes what passes */
+/* ipsec_proposal_test.c - proposals: which are taken, what is said of the others, and that libstrongswan takes what passes */
 #include "ipsec/ike.h"
 #include "ipsec/proposal.h"
 #include "ipsec/suite.h"

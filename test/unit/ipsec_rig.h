@@ -7,8 +7,10 @@
  *	x1: site X, ipsec, tunnel mode        x2: site X2, GRE over x1
  *	y1: site Y, ipsec, transport mode     y2: site Y2, GRE over y1, key 9
  *
- * x2's ends are IPv6 addresses when rig_x2_v6 says so. All sites use the same addresses. What is sent to a branch is opened there at once, GRE inside is taken out, and the inner
- * packet is among what came out, as that of the tunnel that it came by.
+ * x2's ends are IPv6 addresses when rig_x2_v6 says so. All sites use the same addresses.
+ *
+ * What is sent to a branch is opened there at once, GRE inside is taken out, and the inner packet is among what came
+ * out, as that of the tunnel that it came by.
  */
 #ifndef ARRD_TEST_IPSEC_RIG_H
 #define ARRD_TEST_IPSEC_RIG_H
@@ -59,6 +61,9 @@ static struct ipsec_rig {
 } ir;
 
 static bool rig_x2_v6; /* before ipsec_rig_up */
+
+static const unsigned ipsec_tunnels[] = {P1, Q1, X1, Y1};
+#define NIPSEC (sizeof(ipsec_tunnels) / sizeof(ipsec_tunnels[0]))
 
 static void rig_more(void)
 {
@@ -348,10 +353,25 @@ static inline struct child *child_up(struct child *c)
 
 static inline void all_up(void)
 {
-	static const unsigned all[] = {P1, Q1, X1, Y1};
+	for (size_t i = 0; i < NIPSEC; i++)
+		child_up(child_begin(ipsec_tunnels[i]));
+}
 
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		child_up(child_begin(all[i]));
+/* Whether a line of the file of peers begins so. */
+static inline bool peers_has(const char *line)
+{
+	char path[64], have[256];
+	bool found = false;
+	FILE *f;
+
+	ipsec_second(rig.gw.ipsec);
+	snprintf(path, sizeof(path), "%s/peers", ir.dir);
+	f = fopen(path, "r");
+	while (f && fgets(have, sizeof(have), f))
+		found |= strstr(have, line) == have;
+	if (f)
+		fclose(f);
+	return found;
 }
 
 /* ---- the branches --------------------------------------------------------------------------------------- */

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* gateway_ipsec_test.c - IPsec's life in the gateway: opening and closing, connections at a start, what the key exchange
+ * tells, lifetimes, errors of the outer path.
+ */
+#include "test/unit/ipsec_rig.h"
+
+static void write_peers(const char *text)
+{
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/peers", ir.dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+/* ---- start ----------------------------------------------------------------------------------------------- */
+
+static void numbers_of_connections(void **state)
+{
+	(void)state;
+	assert_int_equal(stub.ncalls, NIPSEC);
+	for (size_t i = 0; i < NIPSEC; i++) {
+		const struct tunnel *t = rig_at(ipsec_tunnels[i]);
+
+		assert_int_equal(did_count(DID_ADD, t->ipsec->conn), 1);
+		assert_int_equal(t->ipsec->conn & 0xffff, FS_SLOT(t->id));
+		assert_true(t->ipsec->conn >> 16);
+		assert_ptr_equal(tunnels_by_conn(rig.gw.tunnels, t->ipsec->conn), t);
+		assert_null(tunnels_by_conn(rig.gw.tunnels, t->ipsec->conn + 0x10000));
+		assert_int_equal(tunnel_state(t, rig.now), TUNNEL_DOWN);
+	}
+	assert_null(tunnels_by_conn(rig.gw.tunnels, 0));
+	assert_null(tunnels_by_conn(rig.gw.tunnels, 0x10000u | FS_SLOT(rig_at(A1)->id))); /* GRE has none */
+}
+
+/* Branches of the last run are called, where they were: but for those that are called anyway. At a reload none is. */
+static void branches_are_called_back(void **state)
+{
+	static struct rig_next next;
+	const struct stub_call *c;
+
+	(void)state;
+	ipsec_end();
+	for (size_t i = 0; i < NIPSEC; i++)
+		rig_at(ipsec_tunnels[i])->ipsec->conn = 0; /* another process */
+	write_peers("p1 4500 203.0.113.77 1024\nq1 500 203.0.113.7 500\nx1 4500 2001:db8::2 4500\n");
+	rig.ct[Q1].ike.initiate = true;
+	stub.ncalls = 0;
+	ipsec_begin(true);
+	assert_int_equal(did_count(DID_INITIATE, 0), 2);
+	assert_int_equal(did_count(DID_INITIATE, conn_of(Q1)), 0);
+	c = did_last(DID_INITIATE);
+	assert_int_equal(c->id, conn_of(X1));
+	assert_true(c->has_remote && c->remote.port == 4500 && !addr_is4(&c->remote.a));
+	assert_int_equal(c->local_port, 4500);
+	rig_next_begin(&next);
+	for (size_t i = 0; i < NIPSEC; i++)
+		next.ct[ipsec_tunnels[i]].ike.psk = (char *)(uintptr_t) "new";
+	ipsec_rig_reload(&next);
+	assert_int_equal(did_count(DID_ADD, 0), 2 * NIPSEC);
+	assert_int_equal(did_count(DID_INITIATE, 0), 2);
+}
+
+/* A machine without IPv6 does without; any other socket that cannot be had is the end, and nothing is left open. */
+static void opening(void **state)
+{
+	char err[256];
+
+	(void)state;
+	for (unsigned i = 0; i < 14; i++) {
+		struct ipsec *s = NULL;
+		bool no_v6 = i < 6 && i % 2;
+
+		ipsec_end();
+		stub.opens = 0;
+		stub.open_err = i < 6 ? -EAFNOSUPPORT : i < 12 ? -EADDRINUSE : 0;
+		stub.open_err_at = i % 6;
+		stub.start_err = i == 12 ? -ENOTSUP : 0;
+		err[0] = 0;
+		assert_int_equal(ipsec_open(&s, &rig.gw, err, sizeof(err)), no_v6 || i == 13 ? 0
+									    : i == 12        ? -ENOTSUP
+											     : stub.open_err);
+		if (i >= 6 && i < 12)
+			assert_non_null(strstr(err, "another key daemon"));
+		if (i == 12)
+			assert_string_equal(err, "no library");
+		rig.gw.ipsec = s;
+	}
+}
+
+/* ---- what the key exchange tells --------------------------------------------------------------------------- */
+
+static void states(void **state)
+{
+	struct sa_end moved = {test_addr("2001:db8::77"), 4500};
+	struct child *c;
+	struct ike_event *e;
+	struct tunnel *t = rig_at(P1);
+
+	(void)state;
+	assert_false(peers_has("p1"));
+	c = child_begin(P1);
+	say_status(c, IKE_STATE_CONNECTING, 0, 0);
+	heard();
+	assert_int_equal(t->ipsec->status.state, IKE_STATE_CONNECTING);
+	assert_int_equal(tunnel_state(t, rig.now), TUNNEL_DOWN);
+	child_keyed(c);
+	say_add(c, true);
+	heard();
+	assert_int_equal(tunnel_state(t, rig.now), TUNNEL_DOWN); /* nothing to send by yet */
+	say_add(c, false);
+	heard();
+	assert_int_equal(tunnel_state(t, rig.now), TUNNEL_UP);
+	rig.now += 10;
+	say_status(c, IKE_STATE_UP, c->ike, 0);
+	heard();
+	assert_int_equal(t->ipsec->status_ms, rig.now);
+	assert_true(peers_has("p1 4500 203.0.113.5 4500"));
+	say_moved(c, &moved);
+	say_status(c, IKE_STATE_UP, c->ike, 0);
+	heard();
+	assert_true(peers_has("p1 4500 2001:db8::77 4500"));
+	assert_true(addr_eq(&t->ipsec->remote.a, &moved.a));
+	for (unsigned i = 0; i < 3; i++) {
+		e = event(IKE_EVENT_FAILED, i < 2 ? c->conn : 0);
+		e->text = strdup(i ? "AUTHENTICATION_FAILED" : "no proposal chosen");
+		say(e);
+	}
+	heard();
+	assert_int_equal(t->ipsec->failures, 2);
+	assert_string_equal(t->ipsec->last_failure, "AUTHENTICATION_FAILED");
+	say_delete(c, false);
+	heard();
+	assert_int_equal(tunnel_state(t, rig.now), TUNNEL_DOWN);
+	say_delete(c, true);
+	say_status(c, IKE_STATE_DOWN, c->ike, 0);
+	heard();
+	assert_int_equal(t->ipsec->status.state, IKE_STATE_DOWN);
+	assert_true(peers_has("p1 ")); /* to be called back after a restart */
+}
+
+/* SAs that the database does not take are gone, and nothing else is. */
+static void sas_that_are_not_taken(void **state)
+{
+	struct child *c = child_up(child_begin(P1)), *d;
+	struct spec back;
+
+	(void)state;
+	say_add(c, true); /* twice */
+	say_add(c, false);
+	d = child_keyed(child_begin(P1));
+	d->in_spi ^= 1; /* an SPI that nobody has reserved */
+	say_add(d, true);
+	heard();
+	assert_int_equal(crypto_keys_count(stub.o.keys), 2);
+	assert_int_equal(tunnel_state(rig_at(P1), rig.now), TUNNEL_UP);
+	ir.of[P1] = c;
+	back = begin_flow(P1);
+	assert_ptr_equal(sends_by(&back), c);
+}
+
+static void lifetimes(void **state)
+{
+	struct child *c = child_begin(P1);
+	struct spec s = kind_spec(UDP4);
+
+	(void)state;
+	c->time_s = (struct sa_limit){10, 20};
+	child_up(c);
+	rig.now += 9999;
+	ipsec_tick(rig.gw.ipsec);
+	assert_int_equal(did_count(DID_SOFT, 0) + did_count(DID_HARD, 0), 0);
+	rig.now += 1;
+	for (unsigned i = 0; i < 3; i++)
+		ipsec_tick(rig.gw.ipsec);
+	assert_int_equal(did_count(DID_SOFT, c->conn), 2); /* each direction once */
+	assert_int_equal(tunnel_state(rig_at(P1), rig.now), TUNNEL_UP);
+	rig.now += 10000;
+	ipsec_tick(rig.gw.ipsec);
+	assert_int_equal(did_count(DID_HARD, c->conn), 2);
+	assert_int_equal(tunnel_state(rig_at(P1), rig.now), TUNNEL_DOWN);
+	from_any(P1, &s);
+	assert_int_equal(rig.nout, 0);
+	assert_int_equal(rig_at(P1)->count.drops[DROP_ESP_EXPIRED], 1);
+}
+
+static void steering(void **state)
+{
+	struct ipsec *s = rig.gw.ipsec;
+
+	(void)state;
+	assert_int_equal(ipsec_steer(s, rig_at(A1), IPSEC_INITIATE), -ENOENT);
+	assert_int_equal(ipsec_steer(s, rig_at(P1), IPSEC_INITIATE),
+		-EDESTADDRREQ); /* from anywhere, and never seen */
+	assert_int_equal(ipsec_steer(s, rig_at(Q1), IPSEC_INITIATE), 0);
+	assert_false(did_last(DID_INITIATE)->has_remote);
+	child_up(child_begin(P1));
+	assert_int_equal(ipsec_steer(s, rig_at(P1), IPSEC_INITIATE), 0);
+	assert_int_equal(did_last(DID_INITIATE)->remote.port, 4500);
+	assert_int_equal(ipsec_steer(s, rig_at(P1), IPSEC_REKEY_IKE), 0);
+	assert_int_equal(ipsec_steer(s, rig_at(P1), IPSEC_REKEY_CHILD), 0);
+	assert_int_equal(ipsec_steer(s, rig_at(P1), IPSEC_TERMINATE), 0);
+	assert_int_equal(did_count(DID_REKEY_IKE, conn_of(P1)), 1);
+	assert_int_equal(did_count(DID_REKEY_CHILD, conn_of(P1)), 1);
+	assert_int_equal(did_count(DID_TERMINATE, conn_of(P1)), 1);
+}
+
+static void what_the_kernel_lost_is_counted_once(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		stub.sock[IPSEC_UDP_4500][0]->lost = 5 * i;
+		stub.sock[IPSEC_RAW][1]->lost = 7 * i;
+		ipsec_second(rig.gw.ipsec);
+		assert_int_equal(rig_drops(DROP_RX_QUEUE), 12 * i);
+	}
+}
+
+/* ---- errors of the outer path ------------------------------------------------------------------------------ */
+
+/* What ICMP says of sizes is believed when it quotes an SA that is there, and where it leads. */
+static void news_of_the_outer_path(void **state)
+{
+	enum { LIVE, TWIN, GONE, OTHERS };
+	static const struct {
+		const char *what, *remote;
+		uint16_t port;
+		unsigned spi;
+		int err;
+		uint32_t mtu;
+		bool not_esp;
+		uint32_t later_ms;
+		uint32_t pmtu; /* of p1 afterwards */
+	} rows[] = {
+		{"no ESP", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1300, true, 10, 0},
+		{"the inbound SPI", "203.0.113.5", 4500, TWIN, EMSGSIZE, 1300, false, 10, 0},
+		{"an SPI of before", "203.0.113.5", 4500, GONE, EMSGSIZE, 1300, false, 10, 0},
+		{"another's SPI", "203.0.113.5", 4500, OTHERS, EMSGSIZE, 1300, false, 10, 0},
+		{"to somebody else", "203.0.113.6", 4500, LIVE, EMSGSIZE, 1300, false, 10, 0},
+		{"to another port", "203.0.113.5", 4501, LIVE, EMSGSIZE, 1300, false, 10, 0},
+		{"unreachable", "203.0.113.5", 4500, LIVE, EHOSTUNREACH, 0, false, 10, 0},
+		{"too big", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1400, false, 10, 1400},
+		{"too soon after", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1300, false, 9, 1400},
+		{"larger", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1450, false, 10, 1400},
+		{"smaller", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1300, false, 10, 1300},
+		{"forged", "203.0.113.5", 4500, LIVE, EMSGSIZE, 68, false, 10, 576},
+		{"unknown size", "203.0.113.5", 4500, LIVE, EMSGSIZE, 0, false, TUNNEL_PMTU_MS, 576},
+		{"after a while", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1480, false, TUNNEL_PMTU_MS, 1480},
+	};
+	struct child *c, *gone, *other;
+	struct ipsec_sock *s = stub.sock[IPSEC_UDP_4500][0];
+
+	(void)state;
+	gone = child_up(child_begin(P1));
+	c = child_begin(P1);
+	c->initiator = true;
+	child_keyed(c);
+	say_add(c, true);
+	say_add(c, false);
+	say_delete(gone, true);
+	say_delete(gone, false);
+	other = child_up(child_begin(Q1));
+	close(s->reader); /* now the other end says POLLERR */
+	s->reader = -1;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint32_t spis[] = {c->out_spi, c->in_spi, gone->out_spi, other->out_spi};
+
+		rig.now += rows[i].later_ms;
+		s->errors[s->nerrors++] = (struct ipsec_error){.local = c->local,
+			.remote = {test_addr(rows[i].remote), rows[i].port},
+			.err = rows[i].err,
+			.mtu = rows[i].mtu,
+			.is_esp = !rows[i].not_esp,
+			.spi = spis[rows[i].spi]};
+		heard();
+		assert_int_equal(s->nerrors, 0);
+		if (tunnel_known_pmtu(rig_at(P1), rig.now) != rows[i].pmtu)
+			fail_msg("%s: %u", rows[i].what, tunnel_known_pmtu(rig_at(P1), rig.now));
+		assert_int_equal(tunnel_known_pmtu(rig_at(Q1), rig.now), 0);
+		assert_int_equal(tunnel_state(rig_at(P1), rig.now), TUNNEL_UP);
+	}
+}
+
+static void news_for_ipv6(void **state)
+{
+	struct child *c = child_begin(X1);
+	struct ipsec_sock *s = stub.sock[IPSEC_RAW][1];
+
+	(void)state;
+	c->local = (struct sa_end){test_addr("2001:db8::1"), 0};
+	c->remote = (struct sa_end){test_addr("2001:db8::2"), 0};
+	child_up(c);
+	close(s->reader);
+	s->reader = -1;
+	s->errors[s->nerrors++] = (struct ipsec_error){.local = c->local,
+		.remote = c->remote,
+		.err = EMSGSIZE,
+		.mtu = 576,
+		.is_esp = true,
+		.spi = c->out_spi};
+	heard();
+	assert_int_equal(rig_at(X1)->pmtu, 1280);
+	assert_int_equal(tunnel_mtu(rig_at(X1), 4, rig.now), 1280 - 40 - 32 - 2);
+	assert_int_equal(tunnel_mtu(rig_at(X2), 4, rig.now), 1280 - 40 - 32 - 2 - 24);
+}
+
+/* ---- closing ------------------------------------------------------------------------------------------------ */
+
+/* Whatever lies in the mailbox, before or while it ends, is freed: the sanitizers look. */
+static void closing_with_events_untaken(void **state)
+{
+	struct child *c = child_up(child_begin(P1)), *d = child_keyed(child_begin(Q1));
+	struct spec s = kind_spec(UDP4);
+	static uint8_t b[512];
+	struct ike_event *e;
+
+	(void)state;
+	put_esp(d, ESP_NEXT_IPV4, b, packet_make(b, &s), 0);
+	run_ipsec(); /* is held */
+	say_delete(c, true);
+	say_add(d, true);
+	say_add(d, false);
+	say_status(d, IKE_STATE_UP, d->ike, 0);
+	e = event(IKE_EVENT_FAILED, 0);
+	e->text = strdup("gone");
+	say(e);
+	e = event(IKE_EVENT_LOG, 0);
+	e->text = strdup("closing");
+	say(e);
+	stub.at_stop = event(IKE_EVENT_SA_ADD, c->conn);
+	stub.at_stop->sa = child_sa(c, false);
+	put_ipsec(P1, b, packet_make(b, &s)); /* and what nobody reads */
+	ipsec_end();
+	assert_int_equal(rig.nout, 0); /* nor is anything of it done any more */
+	assert_int_equal(crypto_keys_count(ir.keys), 4);
+	ipsec_begin(false);
+}
+
+#define CASE(f) IPSEC_CASE(f)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(numbers_of_connections),
+		CASE(branches_are_called_back),
+		CASE(opening),
+		CASE(states),
+		CASE(sas_that_are_not_taken),
+		CASE(lifetimes),
+		CASE(steering),
+		CASE(what_the_kernel_lost_is_counted_once),
+		CASE(news_of_the_outer_path),
+		CASE(news_for_ipv6),
+		CASE(closing_with_events_untaken),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
