@@ -188,7 +188,8 @@ static bool other_address(struct search *s, struct tuple *t)
 		tries *= fs->nshards;
 	for (uint32_t i = 0; i < tries && i < count; i++, at = at + 1 == count ? 0 : at + 1) {
 		t->dst = pool_address(pool, first + at);
-		if (addr_eq(&t->dst, &orig->src)) /* the one that it has: a site may use the pool's addresses itself */
+		if (addr_eq(&t->dst,
+			    &orig->src)) /* the one that it has: a site may use the pool's addresses itself */
 			continue;
 		t->dport = orig->sport;
 		if (candidate_free(s, t) || (has_ports && other_port(s, t, PORTS_A_POOL_ADDRESS)))

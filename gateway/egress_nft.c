@@ -126,7 +126,8 @@ static int put_underlay_elements(FILE *f, const struct ruleset *r, bool is4)
 	for (size_t i = 0; i < c->ntunnels; i++) {
 		const struct conf_tunnel *t = &c->tunnels[i];
 
-		if (t->type != TUNNEL_GRE || t->over || addr_is4(&t->local) != is4 || addr_is4(&t->remote) != is4)
+		if (t->type != TUNNEL_GRE || t->over || addr_is4(&t->local) != is4 ||
+			addr_is4(&t->remote) != is4)
 			continue;
 		pair[n][0] = t->local;
 		pair[n++][1] = t->remote;
@@ -163,7 +164,8 @@ static int put_ipsec_elements(FILE *f, const struct ruleset *r, bool is4)
 	qsort(ours, n, sizeof(*ours), cmp_addr);
 	for (size_t i = 0; i < n; i++)
 		if (!i || !addr_eq(&ours[i - 1], &ours[i]))
-			fprintf(f, "add element inet arrd ipsec%d { %s }\n", is4 ? 4 : 6, addr_str(&ours[i], text));
+			fprintf(f, "add element inet arrd ipsec%d { %s }\n", is4 ? 4 : 6,
+				addr_str(&ours[i], text));
 	free(ours);
 	return 0;
 }

@@ -28,7 +28,7 @@ struct gateway {
 	struct egress *egress;
 	struct hostnet *hostnet;
 	struct tunnels *tunnels;
-	struct path *path; /* the packet path: sockets, TUN, batches */
+	struct path *path;   /* the packet path: sockets, TUN, batches */
 	struct ipsec *ipsec; /* NULL until there is a tunnel that needs it */
 	struct control *control;
 	struct counters

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define TICK_BUDGET 4096    /* SAs looked at ten times a second */
-#define SCAN_MS     10      /* between two ICMP errors that are looked into: a look goes over all tunnels */
+#define TICK_BUDGET 4096 /* SAs looked at ten times a second */
+#define SCAN_MS     10   /* between two ICMP errors that are looked into: a look goes over all tunnels */
 
 static const char *const port_names[IPSEC_PORTS] = {"UDP port 500", "UDP port 4500", "ESP"};
 
@@ -121,15 +121,16 @@ static void on_failed(struct ipsec *s, const struct ike_event *e, uint64_t now)
 	}
 	t->ipsec->failures++;
 	snprintf(t->ipsec->last_failure, sizeof(t->ipsec->last_failure), "%s", e->text);
-	log_limited(
-		s->gw->log, &t->loglim, now, LOG_LEVEL_WARNING, "tunnel", t->conf->name, "handshake failed: %s", e->text);
+	log_limited(s->gw->log, &t->loglim, now, LOG_LEVEL_WARNING, "tunnel", t->conf->name,
+		"handshake failed: %s", e->text);
 }
 
 static void on_log(struct ipsec *s, const struct ike_event *e)
 {
 	const struct tunnel *t = ipsec_tunnel(s, e->tunnel);
 
-	log_msg(s->gw->log, e->level, t ? "tunnel" : "ike", t ? t->conf->name : NULL, "%s%s", t ? "ike: " : "", e->text);
+	log_msg(s->gw->log, e->level, t ? "tunnel" : "ike", t ? t->conf->name : NULL, "%s%s",
+		t ? "ike: " : "", e->text);
 }
 
 void ipsec_drain(struct ipsec *s)
@@ -358,7 +359,8 @@ int ipsec_open(struct ipsec **out, struct gateway *gw, char *err, size_t errlen)
 	if (r == 0)
 		r = start_ike(s, err, errlen);
 	if (r == 0)
-		log_info(gw->log, "ipsec", NULL, "strongSwan %s, ciphers of %s", ike_version(), ipsec_crypto(s));
+		log_info(gw->log, "ipsec", NULL, "strongSwan %s, ciphers of %s", ike_version(),
+			ipsec_crypto(s));
 	return r;
 }
 
@@ -401,7 +403,8 @@ void ipsec_close(struct ipsec *s)
 		for (int f = 0; f < 2; f++) {
 			if (s->poll[p][f].data)
 				uv_close((uv_handle_t *)&s->poll[p][f], on_closed);
-			ipsec_sock_close(s->sock[p][f]); /* after uv_close, which takes it out of the poll set */
+			ipsec_sock_close(
+				s->sock[p][f]); /* after uv_close, which takes it out of the poll set */
 		}
 	}
 	uv_close((uv_handle_t *)&s->wake, on_closed);
@@ -422,7 +425,8 @@ static void end_connection(struct ipsec *s, struct tunnel *t)
 	*t->ipsec = (struct tunnel_ipsec){.conn = 0};
 }
 
-void ipsec_leave(struct ipsec *s, const struct tunnels *now, const struct tunnels *next, const struct config *conf)
+void ipsec_leave(
+	struct ipsec *s, const struct tunnels *now, const struct tunnels *next, const struct config *conf)
 {
 	struct tunnel *t;
 
@@ -513,7 +517,8 @@ void ipsec_enter(struct ipsec *s, bool first)
 		fill_connection(&k, t);
 		r = ike_add(s->ike, &k, err, sizeof(err));
 		if (r < 0) {
-			log_error(s->gw->log, "tunnel", t->conf->name, "stays down: %s", err[0] ? err : strerror(-r));
+			log_error(s->gw->log, "tunnel", t->conf->name, "stays down: %s",
+				err[0] ? err : strerror(-r));
 			t->ipsec->conn = 0;
 		} else if (first) {
 			call_back(s, t);
@@ -556,7 +561,7 @@ const char *ipsec_crypto(const struct ipsec *s)
 {
 	enum conf_crypto c = s->gw->conf->ipsec.crypto;
 
-	return crypto_provider_name(c == CRYPTO_PROVIDER_MB	    ? CRYPTO_MB
+	return crypto_provider_name(c == CRYPTO_PROVIDER_MB        ? CRYPTO_MB
 				    : c == CRYPTO_PROVIDER_OPENSSL ? CRYPTO_OPENSSL
 								   : CRYPTO_AUTO);
 }

@@ -23,7 +23,8 @@ int ipsec_open(struct ipsec **out, struct gateway *gw, char *err, size_t errlen)
 void ipsec_close(struct ipsec *s);
 
 /* A reload, before the new tunnels are committed: connections that next does not have, or has otherwise, end with their SAs. */
-void ipsec_leave(struct ipsec *s, const struct tunnels *now, const struct tunnels *next, const struct config *conf);
+void ipsec_leave(
+	struct ipsec *s, const struct tunnels *now, const struct tunnels *next, const struct config *conf);
 /* After the commit, and at the start: adds the connections of tunnels that have none yet. first: this is the start, and
  * branches of the last run are called back. */
 void ipsec_enter(struct ipsec *s, bool first);
@@ -52,8 +53,8 @@ struct ipsec_what {
 	struct tuple t;
 	bool ports_known; /* false: a fragment behind the first */
 };
-enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, const struct ipsec_what *what, uint8_t next,
-	const struct iovec *part, unsigned nparts, uint8_t tos, uint32_t octets);
+enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, const struct ipsec_what *what,
+	uint8_t next, const struct iovec *part, unsigned nparts, uint8_t tos, uint32_t octets);
 /* Seals and sends what is queued. */
 void tx_ipsec_flush(struct path *path);
 

@@ -37,7 +37,7 @@ struct ipsec {
 	struct peers *peers;
 	uv_async_t wake;
 	bool closing, unlocked_told;
-	unsigned handles; /* of the loop, that are open */
+	unsigned handles;                        /* of the loop, that are open */
 	struct ipsec_sock *sock[IPSEC_PORTS][2]; /* IPv4, IPv6; NULL where the machine does not have it */
 	uv_poll_t poll[IPSEC_PORTS][2];
 	uint32_t lost[IPSEC_PORTS][2]; /* as last read */

@@ -121,7 +121,8 @@ static void take_line(struct peers *p, const char *line)
 	_Static_assert(NAME_MAX_LEN == 63 && ADDR_STRLEN == 46, "the widths below");
 	if (sscanf(line, "%63s %u %45s %u %c", name, &local_port, text, &port, &more) != 4)
 		return;
-	if (!local_port || local_port > UINT16_MAX || !port || port > UINT16_MAX || addr_parse(text, &remote.a) < 0)
+	if (!local_port || local_port > UINT16_MAX || !port || port > UINT16_MAX ||
+		addr_parse(text, &remote.a) < 0)
 		return;
 	remote.port = (uint16_t)port;
 	peers_set(p, name, (uint16_t)local_port, &remote);
@@ -188,8 +189,8 @@ int peers_write(struct peers *p)
 		return r;
 	}
 	for (size_t i = 0; i < p->n; i++)
-		fprintf(f, "%s %u %s %u\n", p->v[i].name, p->v[i].local_port, addr_str(&p->v[i].remote.a, text),
-			p->v[i].remote.port);
+		fprintf(f, "%s %u %s %u\n", p->v[i].name, p->v[i].local_port,
+			addr_str(&p->v[i].remote.a, text), p->v[i].remote.port);
 	if (ferror(f))
 		r = -EIO;
 	if (fclose(f) != 0 && !r)

@@ -13,7 +13,8 @@
 
 /* A branch behind a NAT speaks from another port, or another address, all of a sudden: the key exchange decides what that
  * means. Only after an integrity check and the replay window said that it is the branch, and now. */
-static void note_end(struct ipsec *s, struct tunnel *t, const struct sa *sa, const struct ipsec_rx *rx, uint64_t now)
+static void note_end(
+	struct ipsec *s, struct tunnel *t, const struct sa *sa, const struct ipsec_rx *rx, uint64_t now)
 {
 	if (rx->remote.port == sa->remote.port && addr_eq(&rx->remote.a, &sa->remote.a))
 		return;
@@ -44,8 +45,8 @@ static bool is_gre_inside(struct path *path, const struct tunnel *t, const struc
 }
 
 /* Tunnel mode: an IP packet. */
-static enum drop take_tunnel_mode(
-	struct path *path, struct item *it, struct tunnel *t, const struct esp_in *in, uint8_t tos, bool *is_item)
+static enum drop take_tunnel_mode(struct path *path, struct item *it, struct tunnel *t,
+	const struct esp_in *in, uint8_t tos, bool *is_item)
 {
 	struct pkt *p = &it->p;
 	struct gre_rx g;
@@ -74,10 +75,11 @@ static enum drop take_tunnel_mode(
 }
 
 /* Transport mode: what the ESP header stands for the IP header of. Only GRE is carried so, and its ends are the SA's. */
-static enum drop take_transport_mode(
-	struct path *path, struct item *it, struct tunnel *t, const struct esp_in *in, uint8_t tos, bool *is_item)
+static enum drop take_transport_mode(struct path *path, struct item *it, struct tunnel *t,
+	const struct esp_in *in, uint8_t tos, bool *is_item)
 {
-	struct gre_rx g = {.over = t->index + 1, .ttl = 0, .tos = tos, .payload = in->inner, .len = in->inner_len};
+	struct gre_rx g = {
+		.over = t->index + 1, .ttl = 0, .tos = tos, .payload = in->inner, .len = in->inner_len};
 
 	if (in->next != IPPROTO_GRE)
 		return DROP_ESP_NEXT_HEADER;
@@ -154,7 +156,8 @@ static void hold(struct ipsec *s, const struct ipsec_rx *rx, uint32_t spi)
 {
 	if (!sad_is_reserved(s->sad, spi))
 		unknown_spi(s, rx, spi);
-	else if (!sad_hold(s->sad, spi, &rx->local, &rx->remote, rx->tos, rx->data, rx->len, s->gw->path->now))
+	else if (!sad_hold(
+			 s->sad, spi, &rx->local, &rx->remote, rx->tos, rx->data, rx->len, s->gw->path->now))
 		path_drop(s->gw->path, NULL, DROP_ESP_HELD, 1);
 }
 

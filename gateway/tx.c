@@ -101,15 +101,17 @@ static uint32_t outer_header(uint8_t *h, const struct conf_tunnel *c, uint8_t to
 }
 
 /* GRE into the ipsec tunnel that carries it: with an IP header in tunnel mode, by itself in transport mode. */
-static void queue_over(struct path *path, struct tunnel *t, const struct gre_hdr *h, const struct iovec *payload,
-	unsigned n, uint8_t tos)
+static void queue_over(struct path *path, struct tunnel *t, const struct gre_hdr *h,
+	const struct iovec *payload, unsigned n, uint8_t tos)
 {
 	uint8_t ip[40], gre[GRE_HDR_MAX];
 	struct iovec part[2 + GRE_TX_PARTS] = {{ip, 0}, {gre, 0}};
 	const struct ipsec_what what = {
-		.t = {.src = t->conf->local, .dst = t->conf->remote, .proto = IPPROTO_GRE}, .ports_known = true};
+		.t = {.src = t->conf->local, .dst = t->conf->remote, .proto = IPPROTO_GRE},
+		.ports_known = true};
 	bool has_header = !tunnel_is_transport(t->over);
-	uint8_t dscp = t->over->conf->dscp, outer_tos = dscp == DSCP_INHERIT ? tos : (uint8_t)(dscp << 2 | (tos & ECN_MASK));
+	uint8_t dscp = t->over->conf->dscp,
+		outer_tos = dscp == DSCP_INHERIT ? tos : (uint8_t)(dscp << 2 | (tos & ECN_MASK));
 	uint8_t next = IPPROTO_GRE;
 	uint32_t octets = 0;
 	enum drop d;
@@ -140,8 +142,8 @@ static void queue_ipsec(struct path *path, const struct pkt *p, struct tunnel *t
 	unsigned n, uint8_t tos, uint32_t octets)
 {
 	const struct ipsec_what what = {.t = p->t, .ports_known = !p->frag};
-	enum drop d =
-		tx_ipsec(path, t, t, &what, p->ver == 4 ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6, part, n, tos, octets);
+	enum drop d = tx_ipsec(
+		path, t, t, &what, p->ver == 4 ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6, part, n, tos, octets);
 
 	if (d)
 		path_drop(path, t, d, 1);
@@ -157,7 +159,8 @@ static void queue(struct path *path, const struct pkt *p, struct tunnel *t, cons
 		.key = c->gre_key,
 		.has_csum = c->gre_checksum,
 		.has_seq = c->gre_sequence};
-	uint8_t tos = (uint8_t)((c->dscp == DSCP_INHERIT ? p->tos & ~ECN_MASK : c->dscp << 2) | (p->tos & ECN_MASK));
+	uint8_t tos = (uint8_t)((c->dscp == DSCP_INHERIT ? p->tos & ~ECN_MASK : c->dscp << 2) |
+				(p->tos & ECN_MASK));
 	struct iovec part[2] = {{(void *)(uintptr_t)hdr, hlen}, {(void *)(uintptr_t)payload, plen}};
 	unsigned first = hlen ? 0 : 1;
 	struct gre_tx *tx;

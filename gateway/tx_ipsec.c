@@ -46,8 +46,8 @@ static struct sa *choose_sa(const struct path *path, struct tunnel *t, const str
 	return sad_out_for(s->sad, t->ipsec->conn, &what->t, what->ports_known, path->now);
 }
 
-enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, const struct ipsec_what *what, uint8_t next,
-	const struct iovec *part, unsigned nparts, uint8_t tos, uint32_t octets)
+enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, const struct ipsec_what *what,
+	uint8_t next, const struct iovec *part, unsigned nparts, uint8_t tos, uint32_t octets)
 {
 	struct ipsec *s = path->gw->ipsec;
 	struct sa *sa = choose_sa(path, t, what);
@@ -68,7 +68,8 @@ enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, co
 	if (q->n == ESPQ_LEN || q->used + room > ESPQ_OCTETS)
 		tx_ipsec_flush(path);
 	o = &q->out[q->n];
-	*o = (struct esp_out){.sa = sa, .data = q->buf + q->used, .inner_len = len, .pad_to = pad_to, .next = next};
+	*o = (struct esp_out){
+		.sa = sa, .data = q->buf + q->used, .inner_len = len, .pad_to = pad_to, .next = next};
 	to = o->data + esp_inner_at(sa);
 	for (unsigned i = 0; i < nparts; i++) {
 		memcpy(to, part[i].iov_base, part[i].iov_len);

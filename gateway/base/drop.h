@@ -20,21 +20,22 @@
 	X(GRE_PROTOCOL, "gre_protocol", "GRE carries something other than IPv4 or IPv6")                     \
 	X(GRE_SEQUENCE, "gre_sequence", "GRE sequence number is old or missing where it is required")        \
 	X(UNKNOWN_SENDER, "unknown_sender", "no tunnel has this remote, local address and key")              \
-	X(GRE_ELSEWHERE, "gre_elsewhere", "GRE of a tunnel that says over, and came by another way")           \
-	X(IPSEC_MALFORMED, "ipsec_malformed", "UDP datagram on port 4500 is neither IKE nor long enough for ESP") \
-	X(IKE_MALFORMED, "ike_malformed", "what came as IKE is not IKEv2, or a first message that answers something") \
-	X(IKE_QUEUE, "ike_queue", "IKE message came faster than the key exchange can take them")               \
-	X(ESP_TRUNCATED, "esp_truncated", "ESP packet is shorter than its parts, or not of whole blocks")      \
-	X(ESP_UNKNOWN_SPI, "esp_unknown_spi", "no security association has this SPI")                          \
-	X(ESP_HELD, "esp_held",                                                                                \
-		"came before the key exchange was done, and too many or too long before")                      \
-	X(ESP_REPLAY, "esp_replay", "ESP sequence number was seen before or is older than the window")         \
-	X(ESP_AUTH, "esp_auth", "ESP integrity check failed: damaged, forged, or another key")                 \
-	X(ESP_PADDING, "esp_padding", "ESP padding is longer than the packet or not as RFC 4303 says")         \
-	X(ESP_NEXT_HEADER, "esp_next_header", "ESP carries something that its mode does not allow")            \
-	X(ESP_DUMMY, "esp_dummy", "dummy packet against traffic analysis; nothing is lost")                    \
-	X(ESP_SELECTOR, "esp_selector", "inner packet is outside of the selectors that were negotiated")       \
-	X(ESP_EXPIRED, "esp_expired", "security association is past its hard lifetime")                        \
+	X(GRE_ELSEWHERE, "gre_elsewhere", "GRE of a tunnel that says over, and came by another way")         \
+	X(IPSEC_MALFORMED, "ipsec_malformed",                                                                \
+		"UDP datagram on port 4500 is neither IKE nor long enough for ESP")                          \
+	X(IKE_MALFORMED, "ike_malformed",                                                                    \
+		"what came as IKE is not IKEv2, or a first message that answers something")                  \
+	X(IKE_QUEUE, "ike_queue", "IKE message came faster than the key exchange can take them")             \
+	X(ESP_TRUNCATED, "esp_truncated", "ESP packet is shorter than its parts, or not of whole blocks")    \
+	X(ESP_UNKNOWN_SPI, "esp_unknown_spi", "no security association has this SPI")                        \
+	X(ESP_HELD, "esp_held", "came before the key exchange was done, and too many or too long before")    \
+	X(ESP_REPLAY, "esp_replay", "ESP sequence number was seen before or is older than the window")       \
+	X(ESP_AUTH, "esp_auth", "ESP integrity check failed: damaged, forged, or another key")               \
+	X(ESP_PADDING, "esp_padding", "ESP padding is longer than the packet or not as RFC 4303 says")       \
+	X(ESP_NEXT_HEADER, "esp_next_header", "ESP carries something that its mode does not allow")          \
+	X(ESP_DUMMY, "esp_dummy", "dummy packet against traffic analysis; nothing is lost")                  \
+	X(ESP_SELECTOR, "esp_selector", "inner packet is outside of the selectors that were negotiated")     \
+	X(ESP_EXPIRED, "esp_expired", "security association is past its hard lifetime")                      \
 	X(ECN_CE_NOT_ECT, "ecn_ce_not_ect",                                                                  \
 		"outer header says congestion, inner one is not ECN-capable (RFC 6040)")                     \
 	/* inner packet */                                                                                   \
@@ -79,7 +80,8 @@
 	X(TUN_WRITE, "tun_write", "the TUN device did not take it")                                          \
 	X(SEND_ERROR, "send_error",                                                                          \
 		"the outer packet could not be sent (no route, no local address, filter)")                   \
-	X(ESP_SEQUENCE, "esp_sequence", "no ESP sequence number is left; the security association has ended")  \
+	X(ESP_SEQUENCE, "esp_sequence",                                                                      \
+		"no ESP sequence number is left; the security association has ended")                        \
 	X(QUEUE_FULL, "queue_full", "the socket's send queue was full")                                      \
 	X(KERNEL_INVALID, "kernel_invalid",                                                                  \
 		"from a branch, and conntrack calls it invalid: it would pass NAT by")                       \

@@ -179,8 +179,8 @@ static void ruleset(void **state)
  * the whole machine. The one exception says so: IPv6 forwarding where the kernel has one switch for all. */
 static void confined(void **state)
 {
-	static const char *const bound[] = {
-		"iifname $TUN", "oifname $TUN", "iifname $OUT", "ct mark & $BIT == $BIT", "@underlay", "@ipsec"};
+	static const char *const bound[] = {"iifname $TUN", "oifname $TUN", "iifname $OUT",
+		"ct mark & $BIT == $BIT", "@underlay", "@ipsec"};
 	struct fixture x;
 	unsigned rules = 0;
 	char *text, *rest, *line;

@@ -53,7 +53,8 @@ static struct peers *opened(void)
 	return p;
 }
 
-static void assert_at(const struct peers *p, const char *name, uint16_t local_port, const char *address, uint16_t port)
+static void assert_at(
+	const struct peers *p, const char *name, uint16_t local_port, const char *address, uint16_t port)
 {
 	struct sa_end want = end(address, port), got;
 	uint16_t local;
@@ -75,7 +76,8 @@ static void write_text(const char *text)
 
 static void outlives_the_process(void **state)
 {
-	struct sa_end a = end("203.0.113.10", 500), b = end("2001:db8::7", 61234), c = end("203.0.113.12", 4500);
+	struct sa_end a = end("203.0.113.10", 500), b = end("2001:db8::7", 61234),
+		      c = end("203.0.113.12", 4500);
 	struct peers *p = opened();
 	struct stat st;
 
@@ -163,13 +165,14 @@ static void damaged_lines_are_left_out(void **state)
 		   "large-port 4500 192.0.2.1 65536\n"
 		   "large-local 70000 192.0.2.1 500\n"
 		   "more 4500 192.0.2.1 4500 x\n"
-		   "a-name-that-is-longer-than-a-name-of-a-tunnel-can-ever-be-in-a-configuration 4500 192.0.2.1 4500\n"
+		   "a-name-that-is-longer-than-a-name-of-a-tunnel-can-ever-be-in-a-configuration 4500 "
+		   "192.0.2.1 4500\n"
 		   "last 500 2001:db8::1 500");
 	p = opened();
 	assert_at(p, "good", 4500, "192.0.2.1", 4500);
 	assert_at(p, "last", 500, "2001:db8::1", 500);
-	for (const char *const *n = (const char *const[]){"short", "no-address", "no-port", "large-port", "large-local",
-		     "more", NULL};
+	for (const char *const *n = (const char *const[]){"short", "no-address", "no-port", "large-port",
+		     "large-local", "more", NULL};
 		*n; n++)
 		assert_false(peers_find(p, *n, &port, &e));
 	peers_free(p);
