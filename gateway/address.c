@@ -87,6 +87,18 @@ static bool is_service(const struct conf_egress *e, const struct tuple *t)
 	return false;
 }
 
+/* The machine's NAT may give a branch's packet the very address that tunnels have as local. GRE says nothing else of where it
+ * comes from: the branch at the other end would take what is inside for ours, and one site would reach another. Also the
+ * remote of a tunnel that says over: nobody knows what its device takes in the clear. All tunnels are gone over, but only
+ * for GRE that begins a flow. */
+static bool is_gre_peer(const struct config *c, const struct addr *a)
+{
+	for (size_t i = 0; i < c->ntunnels; i++)
+		if (c->tunnels[i].type == TUNNEL_GRE && addr_eq(&c->tunnels[i].remote, a))
+			return true;
+	return false;
+}
+
 enum drop egress_check(const struct gateway *gw, const struct tuple *t)
 {
 	const struct conf_egress *e = &gw->conf->egress;
@@ -95,6 +107,8 @@ enum drop egress_check(const struct gateway *gw, const struct tuple *t)
 	 * outer address. */
 	if (t->proto == IPPROTO_GRE && hostnet_own(gw->hostnet, &t->dst))
 		return DROP_DST_GATEWAY;
+	if (t->proto == IPPROTO_GRE && is_gre_peer(gw->conf, &t->dst))
+		return DROP_DST_TUNNEL;
 	if (hostnet_own(gw->hostnet, &t->dst))
 		return is_service(e, t) ? DROP_NONE : DROP_DST_GATEWAY;
 	if (!list_has(private_space, COUNT(private_space), &t->dst) &&

@@ -19,6 +19,7 @@ static const struct {
 } counted[] = {
 	{"branch_invalid", DROP_KERNEL_INVALID},
 	{"branch_elsewhere", DROP_KERNEL_ELSEWHERE},
+	{"branch_to_tunnel", DROP_DST_TUNNEL},
 	{"branch_to_gateway", DROP_KERNEL_TO_GATEWAY},
 	{"branch_untranslated", DROP_KERNEL_UNTRANSLATED},
 	{"server_tcp_invalid", DROP_KERNEL_SERVER_TCP},

@@ -49,8 +49,8 @@ bool ruleset_name_ok(const char *name)
 /* Counters, sets and chains that are there already are kept, and the text may be loaded again and again. */
 static void put_opening(FILE *f, const struct ruleset *r)
 {
-	static const char *const counters[] = {"branch_invalid", "branch_elsewhere", "branch_to_gateway",
-		"branch_untranslated", "server_tcp_invalid", "not_ours"};
+	static const char *const counters[] = {"branch_invalid", "branch_to_tunnel", "branch_elsewhere",
+		"branch_to_gateway", "branch_untranslated", "server_tcp_invalid", "not_ours"};
 	uint32_t bit = r->conf->egress.mark;
 
 	fprintf(f, "define TUN = \"%s\"\n", r->conf->gateway.tun);
@@ -148,25 +148,40 @@ static int cmp_addr(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct addr));
 }
 
-/* Our ends of IPsec tunnels: a branch's end may be any, and moves. */
-static int put_ipsec_elements(FILE *f, const struct ruleset *r, bool is4)
+static bool has_ipsec(const struct config *c)
+{
+	for (size_t i = 0; i < c->ntunnels; i++)
+		if (c->tunnels[i].type == TUNNEL_IPSEC)
+			return true;
+	return false;
+}
+
+/* A set of addresses: of all tunnels of a type one end, ours (local) or theirs. A branch's end of an IPsec tunnel may be any,
+ * and moves. */
+static int put_ends(
+	FILE *f, const struct ruleset *r, const char *set, enum conf_tunnel_type type, bool local, bool is4)
 {
 	const struct config *c = r->conf;
-	struct addr *ours = calloc(c->ntunnels ? c->ntunnels : 1, sizeof(*ours));
+	struct addr *a = calloc(c->ntunnels ? c->ntunnels : 1, sizeof(*a));
 	char text[ADDR_STRLEN];
 	size_t n = 0;
 
-	if (!ours)
+	if (!a)
 		return -ENOMEM;
-	for (size_t i = 0; i < c->ntunnels; i++)
-		if (c->tunnels[i].type == TUNNEL_IPSEC && addr_is4(&c->tunnels[i].local) == is4)
-			ours[n++] = c->tunnels[i].local;
-	qsort(ours, n, sizeof(*ours), cmp_addr);
+	fprintf(f, "add set inet arrd %s%d { type ipv%d_addr; }\nflush set inet arrd %s%d\n", set,
+		is4 ? 4 : 6, is4 ? 4 : 6, set, is4 ? 4 : 6);
+	for (size_t i = 0; i < c->ntunnels; i++) {
+		const struct addr *end = local ? &c->tunnels[i].local : &c->tunnels[i].remote;
+
+		if (c->tunnels[i].type == type && addr_is4(end) == is4)
+			a[n++] = *end;
+	}
+	qsort(a, n, sizeof(*a), cmp_addr);
 	for (size_t i = 0; i < n; i++)
-		if (!i || !addr_eq(&ours[i - 1], &ours[i]))
-			fprintf(f, "add element inet arrd ipsec%d { %s }\n", is4 ? 4 : 6,
-				addr_str(&ours[i], text));
-	free(ours);
+		if (!i || !addr_eq(&a[i - 1], &a[i]))
+			fprintf(f, "add element inet arrd %s%d { %s }\n", set, is4 ? 4 : 6,
+				addr_str(&a[i], text));
+	free(a);
 	return 0;
 }
 
@@ -185,16 +200,14 @@ static int put_raw(FILE *f, const struct ruleset *r)
 	      "add set inet arrd underlay6 {\n"
 	      "	type ipv6_addr . ipv6_addr; comment \"GRE tunnels: ours . theirs\"; }\n"
 	      "flush set inet arrd underlay4\n"
-	      "flush set inet arrd underlay6\n"
-	      "add set inet arrd ipsec4 { type ipv4_addr; comment \"IPsec tunnels: ours\"; }\n"
-	      "add set inet arrd ipsec6 { type ipv6_addr; comment \"IPsec tunnels: ours\"; }\n"
-	      "flush set inet arrd ipsec4\n"
-	      "flush set inet arrd ipsec6\n",
+	      "flush set inet arrd underlay6\n",
 		f);
 	if (put_underlay_elements(f, r, true) || put_underlay_elements(f, r, false))
 		return -ENOMEM;
-	if (put_ipsec_elements(f, r, true) || put_ipsec_elements(f, r, false))
-		return -ENOMEM;
+	for (int is4 = 0; is4 < 2; is4++)
+		if (put_ends(f, r, "ipsec", TUNNEL_IPSEC, true, is4) ||
+			put_ends(f, r, "gre_peers", TUNNEL_GRE, false, is4))
+			return -ENOMEM;
 	fputs("table inet arrd {\n"
 	      "	chain raw_in {\n"
 	      "		type filter hook prerouting priority raw; policy accept;\n",
@@ -303,6 +316,10 @@ static void put_forward(FILE *f, const struct ruleset *r)
 	fputs("table inet arrd {\n"
 	      "	chain forward {\n"
 	      "		type filter hook forward priority filter; policy accept;\n"
+	      "		iifname $TUN meta l4proto 47 ip daddr @gre_peers4 counter name branch_to_tunnel "
+	      "drop\n"
+	      "		iifname $TUN meta l4proto 47 ip6 daddr @gre_peers6 counter name branch_to_tunnel "
+	      "drop\n"
 	      "		iifname $TUN oifname != $OUT counter name branch_elsewhere drop\n"
 	      "		iifname $TUN accept\n"
 	      "		oifname $TUN accept\n",
@@ -349,6 +366,11 @@ static void put_postrouting(FILE *f, const struct ruleset *r)
 	      "}\n",
 		f);
 	put_timeout_rules(f, r, "guard", "oifname");
+	/* From our own IKE ports a branch's packets would speak as the gateway, and their answers be taken for its. */
+	if (nat && has_ipsec(r->conf))
+		fputs("add rule inet arrd nat ct mark & $BIT == $BIT oifname $OUT udp sport { 500, 4500 }"
+		      " masquerade to :10000-65535\n",
+			f);
 	fputs(nat ? "add rule inet arrd nat ct mark & $BIT == $BIT oifname $OUT masquerade\n"
 		  : "delete chain inet arrd nat\n",
 		f);

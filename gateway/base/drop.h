@@ -58,6 +58,8 @@
 	X(DST_METADATA, "dst_metadata", "destination is the cloud's metadata service")                       \
 	X(DST_GATEWAY, "dst_gateway",                                                                        \
 		"destination is the gateway itself, and no local service is allowed there")                  \
+	X(DST_TUNNEL, "dst_tunnel",                                                                          \
+		"GRE to the outer address of a tunnel: its branch would take it for the gateway's")          \
 	X(DST_PRIVATE, "dst_private",                                                                        \
 		"private destination that neither routes nor private_destinations name")                     \
 	/* flow */                                                                                           \
