@@ -138,13 +138,14 @@ def tunnels_in_tunnels(c):
     c.equal([(s.proto, s.src, s.l4) for s in ear.heard if s.dport != 7300], [(packets.GRE, topo.HOST, gre)],
             "what left by the egress")
     after = {t["name"]: t for t in net.gateway.json("tunnels")}
+    for t in [*before.values(), *after.values()]:
+        # A router's ipsec0 announces itself, from a link-local source.
+        t["rx_packets"] -= t["drops"].pop("source_invalid", 0)
     for name in ("t2", "t3"):
-        c.equal(after[name]["rx_packets"], before[name]["rx_packets"], f"packets that {name} received")
-        c.equal(after[name]["drops"], before[name]["drops"], f"drops of {name}")
+        for what in ("rx_packets", "drops"):
+            c.equal(after[name][what], before[name][what], f"{what} of {name}")
     was = before["t1"]["drops"]
     dropped = {k: v - was.get(k, 0) for k, v in after["t1"]["drops"].items() if v != was.get(k, 0)}
-    # The router's ipsec0 announces itself, from a link-local source.
-    dropped.pop("source_invalid", None)
     c.equal(sum(dropped.values()), len(bad), f"drops of t1: {dropped}")
     c.check(not set(dropped) & {"esp_replay", "esp_auth", "esp_unknown_spi", "unknown_sender"}, f"it was looked into: {dropped}")
 
@@ -184,7 +185,8 @@ def half_open_flood(c):
     a real branch gets in.
     """
     net = ipsec.Net(c, up=False, tunnel=lambda i: {"remote": "any"} if i == 2 else {},
-                    branch={"more": {"retransmit_timeout": "0.5"}},
+                    branch={
+                        "more": {"retransmit_timeout": "0.5"}, "conn": {"proposals": "aes256gcm16-prfsha384-ecp384"}},
                     ipsec={"cookie_threshold": 30, "half_open_max": 1000}, start=False)
     net.gw.ip("route add 100.64.0.0/10 via 203.0.113.2")
     net.gateway.start()
@@ -195,9 +197,10 @@ def half_open_flood(c):
     stream = between.Stream(net, 1, pps=100).ready()
     back = between.Tap(net, to_gateway=False, match=lambda o: o.is_ike and o.dst.startswith("100."))
     memory = resident(net)
-    flood = net.wan.start(["/usr/bin/python3", "-c", FLOOD, "gw", "8000", init.frame.hex()], "flood").ready()
+    flood = net.wan.start(["/usr/bin/python3", "-c", FLOOD, "gw", "4000", init.frame.hex()], "flood").ready()
     c.wait(lambda: len(back.listen()) > 3000, 20, "answers to the flood")
-    two.initiate(20)
+    # libcharon makes new secrets for its cookies after 10,000 of them, and a stock branch does not try for ever.
+    c.wait(lambda: two.initiate(10, ok=None), 30, "branch 2 to come up")
     two.ping()
     c.check(flood.alive(), f"the flood: {flood.errors()}")
     flood.kill()
