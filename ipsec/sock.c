@@ -8,8 +8,9 @@
  * What a call reads should not have left the cache when it is decrypted: a second-level cache of 1 MiB holds 16 merged
  * datagrams. Measured, with a pass over the octets: of merged datagrams 0.27 ns an octet, be it 1 buffer or 64; of single ones
  * of 1400 octets 1.00 µs with 1, 0.86 with 16, 0.85 with 64. The local address costs 0.03 of these, TOS 0.07. But what one
- * call reads is also what is joined for the TUN: 64 single ones save 8 % of the whole path against 16. So many are asked for
- * when they are small, and few when they are large; what will come is guessed by what came the last time.
+ * call reads is also what is joined for the TUN. With 64 single ones a call, the whole path costs 8 % less than with 16 where
+ * packets come faster than they are dealt with, and the same where they do not. So many are asked for when they are small,
+ * and few when they are large; what will come is guessed by what came the last time.
  *
  * IKE sends by a descriptor of its own (fd_ike). Whether DF is set is an option of the descriptor and not of the message;
  * ESP wants it set, IKE clear, and they send from different threads. A second socket of the same port must not get what
