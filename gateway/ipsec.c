@@ -17,6 +17,8 @@
 #define TICK_BUDGET 4096 /* SAs looked at ten times a second */
 #define SCAN_MS     10   /* between two ICMP errors that are looked into: a look goes over all tunnels */
 
+#define WRITE_MS 100 /* between two times that the peers' file is written */
+
 static const char *const port_names[IPSEC_PORTS] = {"UDP port 500", "UDP port 4500", "ESP"};
 
 struct tunnel *ipsec_tunnel(const struct ipsec *s, uint32_t conn)
@@ -133,6 +135,21 @@ static void on_log(struct ipsec *s, const struct ike_event *e)
 		t ? "ike: " : "", e->text);
 }
 
+/* A branch that is not in the file when the gateway is killed is not called back, and a stock one would wait for good: so
+ * it is written as soon as something changed, but not for each of many that come at once. */
+static void write_peers(struct ipsec *s, uint64_t now)
+{
+	int r;
+
+	if (!peers_changed(s->peers) || now < s->written_ms + WRITE_MS)
+		return;
+	s->written_ms = now;
+	r = peers_write(s->peers);
+	if (r < 0)
+		log_limited(s->gw->log, &s->unknown_log, now, LOG_LEVEL_WARNING, "ipsec", NULL,
+			"cannot write where branches are: %s", strerror(-r));
+}
+
 void ipsec_drain(struct ipsec *s)
 {
 	uint64_t now = gateway_now();
@@ -166,6 +183,8 @@ void ipsec_drain(struct ipsec *s)
 		}
 		ike_event_free(e);
 	}
+	if (!s->closing)
+		write_peers(s, now);
 }
 
 static void on_wake(uv_async_t *h)
@@ -198,20 +217,16 @@ void ipsec_tick(struct ipsec *s)
 
 	sad_tick(s->sad, now, TICK_BUDGET, on_expire, s);
 	path_drop(s->gw->path, NULL, DROP_ESP_HELD, sad_held_dropped(s->sad));
+	write_peers(s, now);
 }
 
 void ipsec_second(struct ipsec *s)
 {
-	int r = peers_write(s->peers);
-
 	if (!s->unlocked_told && !crypto_keys_locked(s->keys)) {
 		s->unlocked_told = true;
 		log_warning(s->gw->log, "ipsec", NULL,
 			"keys may be swapped out: the limit of locked memory (RLIMIT_MEMLOCK) is too low");
 	}
-	if (r < 0)
-		log_limited(s->gw->log, &s->unknown_log, gateway_now(), LOG_LEVEL_WARNING, "ipsec", NULL,
-			"cannot write where branches are: %s", strerror(-r));
 	for (int p = 0; p < IPSEC_PORTS; p++) {
 		for (int f = 0; f < 2; f++) {
 			uint32_t lost = s->sock[p][f] ? ipsec_sock_lost(s->sock[p][f]) : 0;

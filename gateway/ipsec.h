@@ -29,9 +29,9 @@ void ipsec_leave(
  * branches of the last run are called back. */
 void ipsec_enter(struct ipsec *s, bool first);
 
-/* Ten times a second: lifetimes, packets held too long. */
+/* Ten times a second: lifetimes, packets held too long, endpoints to the file. */
 void ipsec_tick(struct ipsec *s);
-/* About once a second: what the kernel threw away, endpoints to the disk. */
+/* About once a second: what the kernel threw away. */
 void ipsec_second(struct ipsec *s);
 
 /* What the operator asks for; done by the key exchange some time later. Returns 0 or -ENOENT. */

@@ -110,22 +110,32 @@ void peers_set(struct peers *p, const char *tunnel, uint16_t local_port, const s
 	p->changed = true;
 }
 
-/* A line that is not one of ours is left out. */
-static void take_line(struct peers *p, const char *line)
+/* A port, 1 to 65535, and nothing behind it; 0: it is none. */
+static uint16_t port_of(const char *s)
 {
-	char name[NAME_MAX_LEN + 1], text[ADDR_STRLEN];
-	unsigned local_port, port;
-	struct sa_end remote;
-	char more;
+	char *end;
+	unsigned long n;
 
-	_Static_assert(NAME_MAX_LEN == 63 && ADDR_STRLEN == 46, "the widths below");
-	if (sscanf(line, "%63s %u %45s %u %c", name, &local_port, text, &port, &more) != 4)
+	if (!s || *s < '0' || *s > '9')
+		return 0;
+	n = strtoul(s, &end, 10);
+	return *end || n > UINT16_MAX ? 0 : (uint16_t)n;
+}
+
+/* A line that is not one of ours is left out. */
+static void take_line(struct peers *p, char *line)
+{
+	char *rest = line, *word[5] = {NULL};
+	struct sa_end remote;
+	unsigned n = 0;
+
+	while (n < 5 && (word[n] = strtok_r(n ? NULL : line, " \n", &rest)))
+		n++;
+	if (n != 4 || !port_of(word[1]) || addr_parse(word[2], &remote.a) < 0)
 		return;
-	if (!local_port || local_port > UINT16_MAX || !port || port > UINT16_MAX ||
-		addr_parse(text, &remote.a) < 0)
-		return;
-	remote.port = (uint16_t)port;
-	peers_set(p, name, (uint16_t)local_port, &remote);
+	remote.port = port_of(word[3]);
+	if (remote.port)
+		peers_set(p, word[0], port_of(word[1]), &remote);
 }
 
 static void read_file(struct peers *p)
@@ -168,6 +178,11 @@ void peers_free(struct peers *p)
 	free(p->fresh);
 	free(p->v);
 	free(p);
+}
+
+bool peers_changed(const struct peers *p)
+{
+	return p->changed;
 }
 
 /* Whole or not at all: a kill in between leaves the file of before. */

@@ -22,6 +22,8 @@ void peers_free(struct peers *p); /* NULL is allowed */
 bool peers_find(const struct peers *p, const char *tunnel, uint16_t *local_port, struct sa_end *remote);
 /* It is there now; remote NULL: it is to be forgotten. Memory that is out means that it is not called back. */
 void peers_set(struct peers *p, const char *tunnel, uint16_t local_port, const struct sa_end *remote);
+/* Whether the file is not what it should be. */
+bool peers_changed(const struct peers *p);
 /* Writes the file if anything changed. Returns 0 or -errno. */
 int peers_write(struct peers *p);
 

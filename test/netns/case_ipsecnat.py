@@ -143,8 +143,9 @@ def mobike(c):
         c.equal({sa["initiator-spi"] for sa in r.sas()}, ike, "IKE_SA")
         c.wait(lambda: net.gateway.remote_end("t1")[0] == address, 5, f"arrctl to show {address}")
 
-    r.ns.ip("addr add 203.0.113.61/24 dev wan0", f"addr del {net.outer_addr(1, 4)} dev wan0")
-    r.ns.ip("route replace default via 203.0.113.2")
+    # In one batch: without an IPv4 route for a moment, strongSwan would find its way by IPv6, and stay there.
+    r.ns.ip("addr add 203.0.113.61/24 dev wan0", f"addr del {net.outer_addr(1, 4)} dev wan0",
+            "route replace default via 203.0.113.2")
     at("203.0.113.61")
     r.ns.ip("addr add 2001:db8:113::3d/64 dev wan0 nodad", "addr del 2001:db8:113::b/64 dev wan0",
             "addr del 203.0.113.61/24 dev wan0")

@@ -357,14 +357,13 @@ static inline void all_up(void)
 		child_up(child_begin(ipsec_tunnels[i]));
 }
 
-/* Whether a line of the file of peers begins so. */
-static inline bool peers_has(const char *line)
+/* Whether a line of the file of peers, as it lies there now, begins so. */
+static inline bool peers_file_has(const char *line)
 {
 	char path[64], have[256];
 	bool found = false;
 	FILE *f;
 
-	ipsec_second(rig.gw.ipsec);
 	snprintf(path, sizeof(path), "%s/peers", ir.dir);
 	f = fopen(path, "r");
 	while (f && fgets(have, sizeof(have), f))
@@ -372,6 +371,14 @@ static inline bool peers_has(const char *line)
 	if (f)
 		fclose(f);
 	return found;
+}
+
+/* The same a tenth of a second later, which is when it has been written at the latest. */
+static inline bool peers_has(const char *line)
+{
+	rig.now += 100;
+	ipsec_tick(rig.gw.ipsec);
+	return peers_file_has(line);
 }
 
 /* ---- the branches --------------------------------------------------------------------------------------- */
