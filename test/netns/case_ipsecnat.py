@@ -129,9 +129,12 @@ def mobike(c):
 
     The branch changes its outer address, also from IPv4 to IPv6 and back; the IKE_SA and the tunnel stay (RFC 4555).
     """
-    net = ipsec.Net(c, sites=1, tunnel={"local": "203.0.113.1", "remote": "any"}, branch={
+    net = ipsec.Net(c, sites=1, up=False, tunnel={"local": "203.0.113.1", "remote": "any"}, branch={
         "conn": {"mobike": "yes", "local_addrs": "%any"}})
     r = net.routers[1]
+    # Without an IPv4 address for a moment, strongSwan would find its way by IPv6, and stay there.
+    r.ns.ip("addr del 2001:db8:113::b/64 dev wan0")
+    net.up()
     ike = {sa["initiator-spi"] for sa in r.sas()}
     both = between.Stream(net, 1).ready()
 
@@ -143,12 +146,10 @@ def mobike(c):
         c.equal({sa["initiator-spi"] for sa in r.sas()}, ike, "IKE_SA")
         c.wait(lambda: net.gateway.remote_end("t1")[0] == address, 5, f"arrctl to show {address}")
 
-    # In one batch: without an IPv4 route for a moment, strongSwan would find its way by IPv6, and stay there.
     r.ns.ip("addr add 203.0.113.61/24 dev wan0", f"addr del {net.outer_addr(1, 4)} dev wan0",
             "route replace default via 203.0.113.2")
     at("203.0.113.61")
-    r.ns.ip("addr add 2001:db8:113::3d/64 dev wan0 nodad", "addr del 2001:db8:113::b/64 dev wan0",
-            "addr del 203.0.113.61/24 dev wan0")
+    r.ns.ip("addr add 2001:db8:113::3d/64 dev wan0 nodad", "addr del 203.0.113.61/24 dev wan0")
     r.ns.ip("-6 route replace default via 2001:db8:113::2")
     at("2001:db8:113::3d", 20)
     r.ping(topo.SERVER6)
