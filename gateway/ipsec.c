@@ -14,10 +14,9 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define TICK_BUDGET 4096 /* SAs looked at ten times a second */
-#define SCAN_MS     10   /* between two ICMP errors that are looked into: a look goes over all tunnels */
-
-#define WRITE_MS 100 /* between two times that the peers' file is written */
+#define TICK_BUDGET  4096 /* SAs looked at ten times a second */
+#define WRITE_MS     100  /* between two times that the peers' file is written */
+#define UNPROVEN_MTU 1280 /* what an ICMP error that quotes no SPI can lower the path's MTU to */
 
 static const char *const port_names[IPSEC_PORTS] = {"UDP port 500", "UDP port 4500", "ESP"};
 
@@ -237,36 +236,23 @@ void ipsec_second(struct ipsec *s)
 	}
 }
 
-/* The tunnel that sends to this end by an SA of this SPI. */
-static struct tunnel *error_tunnel(const struct ipsec *s, const struct ipsec_error *e)
-{
-	struct tunnel *t;
-
-	for (uint32_t i = 0; (t = tunnels_at(s->gw->tunnels, i)); i++) {
-		if (!t->ipsec || !t->ipsec->conn)
-			continue;
-		for (const struct sa *sa = sad_first(s->sad, t->ipsec->conn, false); sa; sa = sa->next)
-			if (sa->spi == e->spi && sa->remote.port == e->remote.port &&
-				addr_eq(&sa->remote.a, &e->remote.a))
-				return t;
-	}
-	return NULL;
-}
-
-/* Anybody can send ICMP; who quotes the SPI of an SA that is in use saw a packet of it (RFC 4301 8.2.1). Only what is said
- * about sizes is believed: that a branch is gone, DPD finds out. */
+/* Anybody can send ICMP; who quotes the SPI of an SA that is in use saw a packet of it (RFC 4301 8.2.1). Who quotes addresses
+ * and ports only, as routers do that know no more than RFC 792, may have guessed them: that makes no path smaller than any
+ * link of today is. Only what is said about sizes is believed: that a branch is gone, DPD finds out. */
 static void on_error(void *arg, const struct ipsec_error *e)
 {
 	struct ipsec *s = arg;
 	uint64_t now = gateway_now();
 	char who[ADDR_STRLEN];
+	uint32_t mtu = e->spi || e->mtu > UNPROVEN_MTU ? e->mtu : UNPROVEN_MTU;
+	const struct sa *sa;
 	struct tunnel *t;
 
-	if (!e->is_esp || !e->spi || e->err != EMSGSIZE || now < s->scanned_ms + SCAN_MS)
+	if (!e->is_esp || e->err != EMSGSIZE)
 		return;
-	s->scanned_ms = now;
-	t = error_tunnel(s, e);
-	if (t && tunnel_path_mtu(t, e->mtu, now))
+	sa = sad_out_to(s->sad, &e->local, &e->remote, e->spi);
+	t = sa ? ipsec_tunnel(s, sa->tunnel) : NULL;
+	if (t && tunnel_path_mtu(t, mtu, now))
 		log_limited(s->gw->log, &t->loglim, now, LOG_LEVEL_INFO, "tunnel", t->conf->name,
 			"path MTU %u, says %s", t->pmtu, addr_str(&e->reporter, who));
 }

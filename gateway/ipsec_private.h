@@ -43,7 +43,6 @@ struct ipsec {
 	uint32_t lost[IPSEC_PORTS][2]; /* as last read */
 	uint16_t generation;           /* of the last connection's number */
 	uint64_t written_ms;           /* the last time that the peers' file was */
-	uint64_t scanned_ms;           /* the last time an ICMP error was looked into */
 	struct log_limit unknown_log;
 
 	/* of the batch that is being received */

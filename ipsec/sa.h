@@ -76,6 +76,7 @@ struct sa {
 	uint32_t era;    /* that of its IKE_SA */
 	bool proven;     /* inbound: something good has come; outbound: the peer has it, as far as we know */
 	struct sa *all_next, *all_prev;
+	struct sa *end_next; /* outbound: of those that may send to the same end */
 };
 
 /* Releases everything of it; keys are wiped. NULL is allowed. */

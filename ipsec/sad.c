@@ -11,7 +11,8 @@
  * Only sad_reserve takes slots, under the lock; only the loop gives them back, and only the loop looks at what a slot
  * holds. What it reads without the lock is the slot's SPI, which is atomic.
  *
- * Outbound. Which SA a tunnel sends by is the matter of sad_choice.c, and what is held for SAs to come, that of sad_hold.c.
+ * Outbound. Which SA a tunnel sends by is the matter of sad_choice.c, what is held for SAs to come, that of sad_hold.c, and
+ * who sends to an end, that of sad_ends.c.
  *
  * Tunnels lie in an array by the low half of their id, which is a slot of the flow table's. A slot's next tunnel may
  * come while SAs of the one before wait for their deletion, hence a list, nearly always of one.
@@ -47,7 +48,9 @@ int sad_new(struct sad **out)
 	/* Large, but only pages that are used take memory. */
 	d->slot = calloc(SAD_SLOTS, sizeof(*d->slot));
 	d->tunnel = calloc(SAD_TUNNELS, sizeof(struct sad_tunnel *));
-	if (!d->slot || !d->tunnel) {
+	d->end = calloc(SAD_ENDS, sizeof(struct sa *));
+	if (!d->slot || !d->tunnel || !d->end) {
+		free(d->end);
 		free(d->tunnel);
 		free(d->slot);
 		free(d);
@@ -55,6 +58,7 @@ int sad_new(struct sad **out)
 	}
 	pthread_mutex_init(&d->lock, NULL);
 	randombytes_buf(&d->seed, sizeof(d->seed));
+	randombytes_buf(d->ends_key, sizeof(d->ends_key));
 	d->first_fresh = randombytes_uniform(SAD_SLOTS - 1);
 	*out = d;
 	return 0;
@@ -77,6 +81,7 @@ void sad_free(struct sad *d)
 		}
 	}
 	pthread_mutex_destroy(&d->lock);
+	free(d->end);
 	free(d->tunnel);
 	free(d->slot);
 	free(d);
@@ -265,6 +270,8 @@ int sad_add(struct sad *d, struct sa *sa, uint64_t now_ms)
 	d->count++;
 	if (s)
 		s->sa = sa;
+	else
+		sad_ends_add(d, sa);
 	sad_choice_added(t, sa);
 	return 0;
 }
@@ -285,6 +292,8 @@ static void unlink_sa(struct sad *d, struct sad_tunnel *t, struct sa *sa)
 	if (sa->all_next)
 		sa->all_next->all_prev = sa->all_prev;
 	d->count--;
+	if (!sa->inbound)
+		sad_ends_remove(d, sa);
 	sad_choice_gone(t, sa);
 	sa->next = sa->all_next = sa->all_prev = NULL;
 }
@@ -326,8 +335,12 @@ int sad_move(struct sad *d, bool inbound, uint32_t spi, uint32_t tunnel, const s
 		sa = sa->next;
 	if (!sa)
 		return -ENOENT;
+	if (!inbound)
+		sad_ends_remove(d, sa);
 	sa->local = *local;
 	sa->remote = *remote;
+	if (!inbound)
+		sad_ends_add(d, sa);
 	return 0;
 }
 

@@ -80,6 +80,11 @@ void sad_confirm(struct sad *d, struct sa *inbound);
  * SAs; old 0: it did not). May be told again of the same ones. */
 void sad_ike_current(struct sad *d, uint32_t tunnel, uint32_t ike, uint32_t old);
 
+/* An outbound SA that sends from local (its address none: whichever) to remote and has this SPI (0: whichever); NULL: there is
+ * none. O(1), but for SAs of the same remote end. */
+const struct sa *sad_out_to(
+	struct sad *d, const struct sa_end *local, const struct sa_end *remote, uint32_t spi);
+
 /* Lists for operators: the SAs of a tunnel, newest first. */
 const struct sa *sad_first(const struct sad *d, uint32_t tunnel, bool inbound);
 

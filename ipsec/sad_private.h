@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* sad_private.h - what the files of the SA database share: sad.c (slots, adding, taking), sad_choice.c (which one to send by),
- * sad_hold.c (packets that came too early). */
+ * sad_hold.c (packets that came too early), sad_ends.c (who sends to an end). */
 #ifndef ARRD_IPSEC_SAD_PRIVATE_H
 #define ARRD_IPSEC_SAD_PRIVATE_H
 
@@ -13,6 +13,7 @@
 #define SAD_GEN_MASK ((1u << SAD_GEN_BITS) - 1)
 #define SAD_TUNNELS  65536u /* the low half of a tunnel's id is where it lies */
 #define SAD_IKES     8      /* IKE_SAs that a tunnel remembers */
+#define SAD_ENDS     16384u /* places in the table of peers' ends */
 
 /* Packets that wait for their SA. */
 struct sad_hold {
@@ -57,6 +58,8 @@ struct sad {
 	/* The loop's. */
 	struct sad_slot *slot;
 	struct sad_tunnel **tunnel;
+	struct sa **end; /* SAD_ENDS lists of outbound SAs: sad_ends.c */
+	unsigned char ends_key[16];
 	struct sa *all;    /* every SA */
 	struct sa *cursor; /* the next one that sad_tick looks at; NULL: the first */
 	uint32_t count;
@@ -74,6 +77,10 @@ struct sad_tunnel *sad_tunnel_make(struct sad *d, uint32_t id);
 /* sad_choice.c: an SA has come (it is in its list), is about to go (it is no more), or has reached its end. */
 void sad_choice_added(struct sad_tunnel *t, struct sa *sa);
 void sad_choice_gone(struct sad_tunnel *t, struct sa *sa);
+
+/* sad_ends.c: an outbound SA is there, is about to go; around a change of its end: both. */
+void sad_ends_add(struct sad *d, struct sa *sa);
+void sad_ends_remove(struct sad *d, struct sa *sa);
 
 /* sad_hold.c: drops what a slot holds. */
 void sad_hold_drop(struct sad *d, struct sad_slot *s);

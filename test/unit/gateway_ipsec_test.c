@@ -226,7 +226,7 @@ static void what_the_kernel_lost_is_counted_once(void **state)
 /* What ICMP says of sizes is believed when it quotes an SA that is there, and where it leads. */
 static void news_of_the_outer_path(void **state)
 {
-	enum { LIVE, TWIN, GONE, OTHERS };
+	enum { LIVE, TWIN, GONE, OTHERS, NONE };
 	static const struct {
 		const char *what, *remote;
 		uint16_t port;
@@ -244,10 +244,15 @@ static void news_of_the_outer_path(void **state)
 		{"to somebody else", "203.0.113.6", 4500, LIVE, EMSGSIZE, 1300, false, 10, 0},
 		{"to another port", "203.0.113.5", 4501, LIVE, EMSGSIZE, 1300, false, 10, 0},
 		{"unreachable", "203.0.113.5", 4500, LIVE, EHOSTUNREACH, 0, false, 10, 0},
+		{"no SPI, to somebody else", "203.0.113.6", 4500, NONE, EMSGSIZE, 1300, false, 10, 0},
+		{"no SPI, to another port", "203.0.113.5", 4501, NONE, EMSGSIZE, 1300, false, 10, 0},
+		{"no SPI, unreachable", "203.0.113.5", 4500, NONE, EHOSTUNREACH, 0, false, 10, 0},
 		{"too big", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1400, false, 10, 1400},
-		{"too soon after", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1300, false, 9, 1400},
-		{"larger", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1450, false, 10, 1400},
-		{"smaller", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1300, false, 10, 1300},
+		{"at once after it", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1390, false, 0, 1390},
+		{"larger", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1450, false, 10, 1390},
+		{"smaller", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1340, false, 10, 1340},
+		{"no SPI", "203.0.113.5", 4500, NONE, EMSGSIZE, 1300, false, 10, 1300},
+		{"no SPI, forged", "203.0.113.5", 4500, NONE, EMSGSIZE, 68, false, 10, 1280},
 		{"forged", "203.0.113.5", 4500, LIVE, EMSGSIZE, 68, false, 10, 576},
 		{"unknown size", "203.0.113.5", 4500, LIVE, EMSGSIZE, 0, false, TUNNEL_PMTU_MS, 576},
 		{"after a while", "203.0.113.5", 4500, LIVE, EMSGSIZE, 1480, false, TUNNEL_PMTU_MS, 1480},
@@ -268,7 +273,7 @@ static void news_of_the_outer_path(void **state)
 	close(s->reader); /* now the other end says POLLERR */
 	s->reader = -1;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		uint32_t spis[] = {c->out_spi, c->in_spi, gone->out_spi, other->out_spi};
+		uint32_t spis[] = {c->out_spi, c->in_spi, gone->out_spi, other->out_spi, 0};
 
 		rig.now += rows[i].later_ms;
 		s->errors[s->nerrors++] = (struct ipsec_error){.local = c->local,
