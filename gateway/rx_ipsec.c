@@ -44,6 +44,20 @@ static bool is_gre_inside(struct path *path, const struct tunnel *t, const struc
 	return true;
 }
 
+/* An ICMP error comes from whatever router had to report; it is an answer to the packet that it quotes, and travels where
+ * that one's answers do (RFC 4301 6.2). Whose flow it quotes, and whether that is this tunnel's, the flow step finds out. */
+static bool may_travel(const struct sa *sa, const struct pkt *p)
+{
+	struct tuple answered;
+
+	if (sa_selects(sa, &p->t, !p->frag))
+		return true;
+	if (!p->icmp_error)
+		return false;
+	answered = tuple_turned(&p->qt);
+	return sa_selects(sa, &answered, true);
+}
+
 /* Tunnel mode: an IP packet. */
 static enum drop take_tunnel_mode(struct path *path, struct item *it, struct tunnel *t,
 	const struct esp_in *in, uint8_t tos, bool *is_item)
@@ -58,7 +72,7 @@ static enum drop take_tunnel_mode(struct path *path, struct item *it, struct tun
 		return d;
 	if (p->ver != (in->next == ESP_NEXT_IPV4 ? 4 : 6))
 		return DROP_INNER_MALFORMED;
-	if (!sa_selects(in->sa, &p->t, !p->frag))
+	if (!may_travel(in->sa, p))
 		return DROP_ESP_SELECTOR;
 	t->count.rx_packets++;
 	t->count.rx_bytes += p->len;

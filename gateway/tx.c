@@ -141,10 +141,15 @@ void tx_gre_header(struct path *path, struct tunnel *t, const struct gre_hdr *h)
 static void queue_ipsec(struct path *path, const struct pkt *p, struct tunnel *t, const struct iovec *part,
 	unsigned n, uint8_t tos, uint32_t octets)
 {
-	const struct ipsec_what what = {.t = p->t, .ports_known = !p->frag};
-	enum drop d = tx_ipsec(
-		path, t, t, &what, p->ver == 4 ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6, part, n, tos, octets);
+	struct ipsec_what what = {.t = p->t, .ports_known = !p->frag};
+	uint8_t next = p->ver == 4 ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6;
+	enum drop d = tx_ipsec(path, t, t, &what, next, part, n, tos, octets);
 
+	/* A router on the way is in no selector: its ICMP error travels as an answer to what it quotes (RFC 4301 6.2). */
+	if (d == DROP_ESP_SELECTOR && p->icmp_error) {
+		what.t = tuple_turned(&p->qt);
+		d = tx_ipsec(path, t, t, &what, next, part, n, tos, octets);
+	}
 	if (d)
 		path_drop(path, t, d, 1);
 }

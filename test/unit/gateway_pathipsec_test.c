@@ -257,6 +257,14 @@ static void counted_where_it_belongs(void **state)
 	assert_int_equal(rig.nout, 2);
 }
 
+/* Another destination for an ICMP error over IPv4. Returns len. */
+static uint32_t error_to(uint8_t *b, const struct addr *dst, uint32_t len)
+{
+	memcpy(b + 16, &dst->w[3], 4);
+	packet_ip_csum(b);
+	return len;
+}
+
 /* RFC 4301 5.2: what was negotiated, both ways. */
 static void selectors_are_enforced(void **state)
 {
@@ -296,6 +304,48 @@ static void selectors_are_enforced(void **state)
 	assert_int_equal(rig.nout, 0);
 	assert_int_equal(rig_at(P1)->count.drops[DROP_ESP_SELECTOR], 4);
 	assert_int_equal(rig_at(P1)->count.tx_packets, 1);
+}
+
+/* RFC 4301 6.2: who reports is in no selector; what he quotes is. */
+static void errors_pass_narrow_selectors(void **state)
+{
+	static const struct virtio_net_hdr plain;
+	struct spec s = kind_spec(UDP4), back;
+	struct child *c = child_begin(P1);
+	uint8_t q[256], b[512];
+	struct pkt p;
+
+	(void)state;
+	c->local_ts[0] = "198.51.100.0";
+	c->local_ts[1] = "198.51.100.255";
+	c->remote_ts[0] = "10.0.1.0";
+	c->remote_ts[1] = "10.0.1.255";
+	child_up(c);
+	s.payload_len = 32;
+	from_any(P1, &s);
+	p = only_out(TO_TUN);
+	back = answer_to(&p);
+	/* the Internet about what the branch sent */
+	rig_forget();
+	ir.last.child = NULL;
+	raw_from_egress(&plain, b, packet_error(b, &s, 11, 0, q, packet_make(q, &s)));
+	assert_ptr_equal(ir.last.child, c);
+	/* the branch about what it got */
+	rig_forget();
+	put_ipsec(P1, b, packet_error(b, &back, 3, 0, q, packet_make(q, &back)));
+	run_ipsec();
+	assert_int_equal(rig.nout, 0); /* to the server, of what it sent: not to the branch's own host */
+	assert_int_equal(rig_at(P1)->count.drops[DROP_ICMP_NO_FLOW], 1);
+	put_ipsec(P1, b, error_to(b, &back.src, packet_error(b, &back, 3, 0, q, packet_make(q, &back))));
+	run_ipsec();
+	p = only_out(TO_TUN);
+	assert_true(p.icmp_error);
+	assert_int_equal(rig_at(P1)->count.drops[DROP_ESP_SELECTOR], 0);
+	/* about what the selectors do not let through either */
+	back.dst = test_addr("10.0.2.2");
+	put_ipsec(P1, b, error_to(b, &back.src, packet_error(b, &back, 3, 0, q, packet_make(q, &back))));
+	run_ipsec();
+	assert_int_equal(rig_at(P1)->count.drops[DROP_ESP_SELECTOR], 1);
 }
 
 /* A peer that has a CHILD_SA for each family gets each packet by the right one. */
@@ -429,6 +479,7 @@ int main(void)
 		CASE(packets_of_before_a_reload),
 		CASE(counted_where_it_belongs),
 		CASE(selectors_are_enforced),
+		CASE(errors_pass_narrow_selectors),
 		CASE(narrow_sas_side_by_side),
 		CASE(ecn_and_dscp),
 		CASE(tunnels_packets_inside),
