@@ -58,6 +58,9 @@ enum drop tx_ipsec(struct path *path, struct tunnel *t, struct tunnel *inner, co
 
 	if (!sa)
 		return t->ipsec->suite ? DROP_ESP_SELECTOR : DROP_TUNNEL_DOWN;
+	if (sa->transport !=
+		!what) /* the choice has changed, to one of the other mode, since the packet was made */
+		return DROP_ESP_NEXT_HEADER;
 	q = &s->q;
 	for (unsigned i = 0; i < nparts; i++)
 		len += (uint32_t)part[i].iov_len;
@@ -153,35 +156,39 @@ static void count_sent(struct espq *q, unsigned i, uint64_t now)
 	}
 }
 
-/* What became of run r. */
-static void sent(struct path *path, struct espq *q, unsigned r)
+static enum drop drop_of(int err)
 {
-	unsigned from = q->first[r], packets = 0, to = q->first[r + 1];
-	struct tunnel *t = q->tunnel[from];
-
-	for (unsigned i = from; i < to; i++) {
-		if (q->out[i].drop)
-			continue;
-		packets++;
-		if (!q->tx[r].err)
-			count_sent(q, i, path->now);
-	}
-	switch (q->tx[r].err) {
-	case 0:
-		return;
+	switch (err) {
 	case EAGAIN:
 	case ENOBUFS:
-		path_drop(path, t, DROP_QUEUE_FULL, packets);
-		return;
+		return DROP_QUEUE_FULL;
 	case EMSGSIZE:
-		tx_ask_mtu(path, t, &q->tx[r].local.a, &q->tx[r].remote.a);
-		path_drop(path, t, DROP_TOO_BIG, packets);
-		return;
+		return DROP_TOO_BIG;
 	default:
-		path_drop(path, t, DROP_SEND_ERROR, packets);
-		log_limited(path->gw->log, &t->loglim, path->now, LOG_LEVEL_WARNING, "tunnel", t->conf->name,
-			"cannot send: %s", strerror(q->tx[r].err));
+		return DROP_SEND_ERROR;
 	}
+}
+
+/* What became of run r. What was lost, the tunnel lost whose packet it is: with GRE inside, that one. */
+static void sent(struct path *path, struct espq *q, unsigned r)
+{
+	const struct ipsec_tx *tx = &q->tx[r];
+	struct tunnel *t = q->tunnel[q->first[r]];
+	unsigned nth = 0; /* of the run's packets; what could not be sealed is none */
+
+	for (unsigned i = q->first[r]; i < q->first[r + 1]; i++) {
+		if (q->out[i].drop)
+			continue;
+		if (tx->failed >> nth++ & 1)
+			path_drop(path, q->inner[i], drop_of(tx->err), 1);
+		else
+			count_sent(q, i, path->now);
+	}
+	if (tx->err == EMSGSIZE)
+		tx_ask_mtu(path, t, &tx->local.a, &tx->remote.a);
+	else if (tx->err && drop_of(tx->err) == DROP_SEND_ERROR)
+		log_limited(path->gw->log, &t->loglim, path->now, LOG_LEVEL_WARNING, "tunnel", t->conf->name,
+			"cannot send: %s", strerror(tx->err));
 }
 
 void tx_ipsec_flush(struct path *path)
@@ -195,7 +202,7 @@ void tx_ipsec_flush(struct path *path)
 	esp_seal(s->crypto, q->out, q->n);
 	for (unsigned i = 0; i < q->n; i++)
 		if (q->out[i].drop)
-			path_drop(path, q->tunnel[i], q->out[i].drop, 1);
+			path_drop(path, q->inner[i], q->out[i].drop, 1);
 	runs = make_runs(q);
 	for (unsigned r = 0; r < runs; r = end) {
 		unsigned port = port_of(&q->tx[r]), family = addr_is4(&q->tx[r].remote.a) ? 0 : 1;
@@ -205,8 +212,10 @@ void tx_ipsec_flush(struct path *path)
 				  (addr_is4(&q->tx[end].remote.a) ? 0u : 1u) == family;
 			end++)
 			;
-		for (unsigned i = r; !sock && i < end; i++)
+		for (unsigned i = r; !sock && i < end; i++) {
 			q->tx[i].err = EAFNOSUPPORT;
+			q->tx[i].failed = UINT64_MAX;
+		}
 		if (sock)
 			ipsec_sock_send(sock, q->tx + r, end - r);
 	}

@@ -56,8 +56,9 @@ enum drop ipsec_classify(enum ipsec_port port, const uint8_t *data, uint32_t len
 /* ---- sending ---------------------------------------------------------------------------------------- */
 
 /* One or more ESP packets to one peer. With segment > 0 data holds several packets one behind the other, each of segment
- * octets, but the last, which may be shorter; only on UDP, at most IPSEC_SEGMENTS and 65,000 octets. err: set by
- * ipsec_sock_send, 0 or a positive errno. */
+ * octets, but the last, which may be shorter; only on UDP, at most IPSEC_SEGMENTS and 65,000 octets. Set by ipsec_sock_send:
+ * failed, a bit for each packet that did not go, the first one's the lowest; and err, why (of the first of them): a positive
+ * errno, or 0 when all went. */
 #define IPSEC_SEGMENTS 64
 struct ipsec_tx {
 	struct sa_end local, remote;
@@ -66,6 +67,7 @@ struct ipsec_tx {
 	uint16_t segment;
 	const uint8_t *data;
 	uint32_t len;
+	uint64_t failed;
 	int err;
 };
 

@@ -24,6 +24,7 @@
 
 _Static_assert(CMSG_SPACE(sizeof(uint16_t)) <= MSG_CONTROL_SPARE, "segment size");
 _Static_assert(IPSEC_SEGMENTS <= TX_BATCH, "an item can be sent apart in one go");
+_Static_assert(IPSEC_SEGMENTS <= 64, "a bit for each packet of an item");
 
 /* Message i of the batch: len octets of an item. */
 static void fill(
@@ -48,42 +49,52 @@ static bool is_merged(const struct ipsec_tx *tx)
 	return tx->segment && tx->segment < tx->len;
 }
 
-/* Sends an item's packets one by one. Those that fail do not keep the others from being sent. Returns 0, or the first error
- * as a positive errno; EAGAIN: the rest has not been tried. */
-static int send_apart(struct ipsec_sock *s, const struct ipsec_tx *tx)
+/* Nothing of an item went (err), or all of it (0). */
+static void set_all(struct ipsec_tx *tx, int err)
+{
+	uint32_t n = is_merged(tx) ? (tx->len + tx->segment - 1) / tx->segment : 1;
+
+	tx->err = err;
+	tx->failed = err ? UINT64_MAX >> (64 - n) : 0;
+}
+
+/* Sends an item's packets one by one. Those that fail do not keep the others from being sent; but when the buffer is full, it
+ * is so for the rest. */
+static void send_apart(struct ipsec_sock *s, struct ipsec_tx *tx)
 {
 	unsigned n = 0;
-	int err = 0;
 
 	for (uint32_t at = 0; at < tx->len && n < TX_BATCH; at += tx->segment, n++) {
 		uint32_t left = tx->len - at;
 
 		fill(s, n, tx, tx->data + at, left < tx->segment ? left : tx->segment);
 	}
-	for (unsigned i = 0; i < n;) {
+	set_all(tx, 0);
+	for (unsigned i = 0; i < n && tx->err != EAGAIN;) {
 		int r = msg_send(s->fd, s->tx_msg + i, n - i);
 
-		if (r == -EAGAIN)
-			return EAGAIN;
-		if (r < 0 && !err)
-			err = -r;
-		i += r < 0 ? 1 : (unsigned)r;
+		if (r > 0) {
+			i += (unsigned)r;
+			continue;
+		}
+		if (!tx->err || r == -EAGAIN)
+			tx->err = -r;
+		tx->failed |= r == -EAGAIN ? UINT64_MAX >> (64 - n) & UINT64_MAX << i : UINT64_C(1) << i;
+		i++;
 	}
-	return err;
 }
 
-/* Sending an item in one message failed with err. Returns what came of it. */
-static int try_apart(struct ipsec_sock *s, const struct ipsec_tx *tx, int err)
+/* Sending an item in one message failed with err. */
+static void try_apart(struct ipsec_sock *s, struct ipsec_tx *tx, int err)
 {
-	int apart;
-
-	if (!is_merged(tx) || (err != EIO && err != EINVAL && err != EMSGSIZE))
-		return err;
-	apart = send_apart(s, tx);
+	if (!is_merged(tx) || (err != EIO && err != EINVAL && err != EMSGSIZE)) {
+		set_all(tx, err);
+		return;
+	}
+	send_apart(s, tx);
 	/* Not the size was wrong, then, but the merging. (Without df it may still have been the size.) */
-	if (err == EIO || (err == EINVAL && !apart && tx->df))
+	if (err == EIO || (err == EINVAL && !tx->err && tx->df))
 		s->apart = APART_ITEMS;
-	return apart;
 }
 
 /* How many of the items from tx on go in one call: alike in df, and, while segmenting is off, not merged. At least 1. */
@@ -103,7 +114,7 @@ static unsigned send_some(struct ipsec_sock *s, struct ipsec_tx *tx, unsigned n)
 
 	if (s->apart && is_merged(tx)) {
 		s->apart--;
-		tx->err = send_apart(s, tx);
+		send_apart(s, tx);
 		return 1;
 	}
 	n = run_length(s, tx, n);
@@ -111,10 +122,10 @@ static unsigned send_some(struct ipsec_sock *s, struct ipsec_tx *tx, unsigned n)
 		fill(s, i, &tx[i], tx[i].data, tx[i].len);
 	r = msg_send(s->fd, s->tx_msg, n);
 	for (int i = 0; i < r; i++)
-		tx[i].err = 0;
+		set_all(&tx[i], 0);
 	if (r > 0)
 		return (unsigned)r;
-	tx->err = try_apart(s, tx, -r);
+	try_apart(s, tx, -r);
 	return 1;
 }
 
@@ -136,7 +147,7 @@ unsigned ipsec_sock_send(struct ipsec_sock *s, struct ipsec_tx *tx, unsigned n)
 
 		end = i + 1;
 		if (err)
-			tx[i].err = -err;
+			set_all(&tx[i], -err);
 		else
 			end = i + send_some(s, tx + i, n - i);
 		for (; i < end; i++)
@@ -144,7 +155,7 @@ unsigned ipsec_sock_send(struct ipsec_sock *s, struct ipsec_tx *tx, unsigned n)
 		if (tx[end - 1].err ==
 			EAGAIN) { /* the socket's buffer is full: so it will be for the others */
 			for (; end < n; end++)
-				tx[end].err = EAGAIN;
+				set_all(&tx[end], EAGAIN);
 		}
 	}
 	return sent;

@@ -224,6 +224,15 @@ static void errors_of_sending(void **state)
 		assert_int_equal(sa->seq, seq + 46); /* never used again: branch_got would see a replay */
 		assert_int_equal(tunnel_state(rig_at(P1), rig.now), TUNNEL_UP);
 	}
+	/* of a run some went: they count, and the others do */
+	stub.send_err = EMSGSIZE;
+	stub.send_err_at = 0;
+	stub.send_failed = 1u << 2 | 1u << 5;
+	sent += 10 - 2;
+	super_packet(&back, 1398, 10 * 1398);
+	assert_int_equal(rig.nout, 8);
+	assert_int_equal(rig_at(P1)->count.tx_packets, sent);
+	assert_int_equal(atomic_load(&sa->use->packets), sent);
 	stub.send_err = 0;
 	assert_ptr_equal(sends_by(&back), c);
 }

@@ -400,6 +400,29 @@ static void as_up_as_what_carries_it(void **state)
 	only_out(X2);
 }
 
+/* What is lost on the wire is the GRE tunnel's loss, whose packet it was; and a checksum that is half done nobody's offload left
+ * so in a sealed packet. */
+static void losses_are_its_own(void **state)
+{
+	struct spec back, half = kind_spec(UDP4);
+
+	(void)state;
+	child_up(child_begin(X1));
+	back = begin_flow(X2);
+	stub.send_err = ENOBUFS;
+	from_egress(&back);
+	stub.send_err = 0;
+	assert_int_equal(rig_at(X2)->count.drops[DROP_QUEUE_FULL], 1);
+	assert_int_equal(rig_at(X1)->count.drops[DROP_QUEUE_FULL], 0);
+	half.csum = CSUM_HALF;
+	rig_forget();
+	from_any(X2, &half);
+	assert_int_equal(rig.nout, 0);
+	assert_int_equal(rig_at(X2)->count.drops[DROP_INNER_CHECKSUM], 1);
+	from_any(B1, &half);
+	only_out(TO_TUN);
+}
+
 /* A full packet by each suite and mode is within the path's MTU, and one octet more would not be, or would pad no more. */
 static void full_packets(void **state)
 {
@@ -540,6 +563,7 @@ int main(void)
 		CASE(sequence_numbers),
 		CASE(tunnel_mode_instead),
 		CASE(as_up_as_what_carries_it),
+		CASE(losses_are_its_own),
 		CASE(full_packets),
 		CASE(reloads),
 	};

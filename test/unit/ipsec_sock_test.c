@@ -218,11 +218,20 @@ static void test_sizes(void **state)
 			tx[3] = tx_of(port, f, body, 100);
 			assert_int_equal(ipsec_sock_send(s, tx, 4), 3);
 			assert_int_equal(tx[1].err, EMSGSIZE);
+			assert_int_equal(tx[1].failed, 0xf);
+			assert_int_equal(tx[0].failed | tx[2].failed | tx[3].failed, 0);
 			for (unsigned k = 0; k < 4; k++)
 				must_come(s, kind, body + k * fits, fits);
 			for (unsigned k = 0; k < 4; k++)
 				must_come(s, kind, body + 1 + k * (fits + 1), fits + 1);
 			must_come(s, kind, body, 100);
+			must_be_empty(s);
+			tx[0] = tx_of(port, f, body, 3 * (fits + 1) + 70);
+			tx[0].segment = (uint16_t)(fits + 1);
+			assert_int_equal(ipsec_sock_send(s, tx, 1), 0);
+			assert_int_equal(tx[0].err, EMSGSIZE);
+			assert_int_equal(tx[0].failed, 7); /* but the last, which is small enough */
+			must_come(s, kind, body + 3 * (fits + 1), 70);
 			must_be_empty(s);
 			assert_int_equal(s->apart, 0); /* it was no fault of the device's */
 		}
@@ -293,6 +302,7 @@ static void test_one_fails(void **state)
 			bool bad = k == 0 || k == 2 || k == 3 || k == 6;
 
 			assert_int_equal(tx[k].err > 0, bad);
+			assert_int_equal(tx[k].failed, !bad ? 0 : tx[k].segment ? 0x1f : 1);
 			if (!bad)
 				must_come(
 					s, port == IPSEC_UDP_500 ? IPSEC_RX_IKE : IPSEC_RX_ESP, body, 40 + k);
@@ -367,6 +377,16 @@ static void test_send_queue_full(void **state)
 		assert_in_range(sent, merged ? 0 : 1, 99);
 		for (unsigned k = 0; k < 100; k++)
 			assert_int_equal(tx[k].err, k < sent ? 0 : EAGAIN);
+		for (unsigned k = 0; k < 100; k++) {
+			uint64_t all = tx[k].segment ? 0x1f : 1;
+
+			/* of the first that failed, some may have gone */
+			assert_int_equal(tx[k].failed & ~all, 0);
+			if (k != sent)
+				assert_int_equal(tx[k].failed, k < sent ? 0 : all);
+			else
+				assert_true(tx[k].failed >> (tx[k].segment ? 4 : 0) & 1);
+		}
 	}
 	close(tap);
 	ipsec_sock_close(s);

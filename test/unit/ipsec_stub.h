@@ -77,6 +77,7 @@ static struct stub {
 	unsigned nsent, sends;
 	int send_err;         /* what each item gets, not 0 ... */
 	unsigned send_err_at; /* ... from this one of a call on */
+	uint64_t send_failed; /* and these of its packets; 0: all */
 	int open_err;         /* what ipsec_sock_open returns ... */
 	unsigned open_err_at; /* ... the time after so many */
 	unsigned opened, opens;
@@ -205,11 +206,12 @@ unsigned ipsec_sock_send(struct ipsec_sock *s, struct ipsec_tx *tx, unsigned n)
 		assert_int_equal(!addr_is4(&tx[i].remote.a), s->family == AF_INET6);
 		assert_int_equal(tx[i].remote.port == 0, s->port == IPSEC_RAW);
 		tx[i].err = i >= stub.send_err_at ? stub.send_err : 0;
-		if (tx[i].err)
-			continue;
-		sent++;
-		for (uint32_t at = 0; at < tx[i].len; at += step)
-			branch_got(to, tx[i].data + at, tx[i].len - at < step ? tx[i].len - at : step);
+		tx[i].failed = !tx[i].err ? 0 : stub.send_failed ? stub.send_failed : UINT64_MAX;
+		sent += !tx[i].err;
+		for (uint32_t at = 0, k = 0; at < tx[i].len; at += step, k++)
+			if (!(tx[i].failed >> k & 1))
+				branch_got(
+					to, tx[i].data + at, tx[i].len - at < step ? tx[i].len - at : step);
 	}
 	stub.sends++;
 	return sent;
