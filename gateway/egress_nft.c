@@ -22,6 +22,10 @@
  * were begun under it, and they would fall back to the kernel's five days; so these objects are named by what
  * they say, and stay. Counters stay as well.
  *
+ * Every packet of a tunnel crosses these chains from outside, one by one where nothing merges it, and a comparison of an
+ * interface's name is what costs most. So what is for the TUN alone stands in chains of its own, behind one comparison; and
+ * a rule asks for what is cheap, or rare, first.
+ *
  * Protocols stand as numbers (6 TCP, 17 UDP, 47 GRE, 50 ESP): libnftables looks names up in /etc/protocols, which a
  * minimal system does not have.
  */
@@ -95,17 +99,17 @@ static void put_timeouts(FILE *f, const struct ruleset *r)
 		timeout_name(r, IPPROTO_UDP, name, sizeof(name)), t[FS_UDP_ONE_WAY], t[FS_UDP_TWO_WAY]);
 }
 
-/* For connections that begin with a packet from (iifname) or to (oifname) the TUN. */
-static void put_timeout_rules(FILE *f, const struct ruleset *r, const char *chain, const char *device)
+/* For connections that begin with a packet that crosses this chain. */
+static void put_timeout_rules(FILE *f, const struct ruleset *r, const char *chain)
 {
 	char name[64];
 
 	if (!r->timeouts)
 		return;
-	fprintf(f, "add rule inet arrd %s %s $TUN ct state new meta l4proto 6 ct timeout set \"%s\"\n", chain,
-		device, timeout_name(r, IPPROTO_TCP, name, sizeof(name)));
-	fprintf(f, "add rule inet arrd %s %s $TUN ct state new meta l4proto 17 ct timeout set \"%s\"\n",
-		chain, device, timeout_name(r, IPPROTO_UDP, name, sizeof(name)));
+	fprintf(f, "add rule inet arrd %s ct state new meta l4proto 6 ct timeout set \"%s\"\n", chain,
+		timeout_name(r, IPPROTO_TCP, name, sizeof(name)));
+	fprintf(f, "add rule inet arrd %s ct state new meta l4proto 17 ct timeout set \"%s\"\n", chain,
+		timeout_name(r, IPPROTO_UDP, name, sizeof(name)));
 }
 
 static int cmp_pair(const void *a, const void *b)
@@ -192,7 +196,8 @@ static int put_ends(
  * the two lost its answers to the other. With a zone for the original direction they are two; reply tuples
  * stay in the common zone, where NAT keeps them apart, and where answers are found without one.
  *
- * notrack: GRE or ESP in conntrack would cost an entry and a look-up a packet for nothing. */
+ * notrack: GRE or ESP in conntrack would cost an entry and a look-up a packet for nothing. What a branch sends to these
+ * ends is not tracked either, and dropped for that by the chain from_tun. */
 static int put_raw(FILE *f, const struct ruleset *r)
 {
 	fputs("add set inet arrd underlay4 {\n"
@@ -212,23 +217,26 @@ static int put_raw(FILE *f, const struct ruleset *r)
 	      "	chain raw_in {\n"
 	      "		type filter hook prerouting priority raw; policy accept;\n",
 		f);
+	fputs("		meta l4proto 47 ip daddr . ip saddr @underlay4 notrack accept comment \"underlay\"\n"
+	      "		meta l4proto 47 ip6 daddr . ip6 saddr @underlay6 notrack accept comment "
+	      "\"underlay\"\n"
+	      "		meta l4proto 50 ip daddr @ipsec4 notrack accept comment \"underlay\"\n"
+	      "		meta l4proto 50 ip6 daddr @ipsec6 notrack accept comment \"underlay\"\n"
+	      "		udp dport { 500, 4500 } ip daddr @ipsec4 notrack accept comment \"underlay\"\n"
+	      "		udp dport { 500, 4500 } ip6 daddr @ipsec6 notrack accept comment \"underlay\"\n",
+		f);
 	fprintf(f, "		iifname $TUN ct original zone set %d comment \"apart from others' tuples\"\n",
 		EGRESS_ZONE);
-	fputs("		meta l4proto 47 ip daddr . ip saddr @underlay4 notrack comment \"underlay\"\n"
-	      "		meta l4proto 47 ip6 daddr . ip6 saddr @underlay6 notrack comment \"underlay\"\n"
-	      "		meta l4proto 50 ip daddr @ipsec4 notrack comment \"underlay\"\n"
-	      "		meta l4proto 50 ip6 daddr @ipsec6 notrack comment \"underlay\"\n"
-	      "		udp dport { 500, 4500 } ip daddr @ipsec4 notrack comment \"underlay\"\n"
-	      "		udp dport { 500, 4500 } ip6 daddr @ipsec6 notrack comment \"underlay\"\n"
-	      "	}\n"
+	fputs("	}\n"
 	      "	chain raw_out {\n"
 	      "		type filter hook output priority raw; policy accept;\n"
-	      "		meta l4proto 47 ip saddr . ip daddr @underlay4 notrack comment \"underlay\"\n"
-	      "		meta l4proto 47 ip6 saddr . ip6 daddr @underlay6 notrack comment \"underlay\"\n"
-	      "		meta l4proto 50 ip saddr @ipsec4 notrack comment \"underlay\"\n"
-	      "		meta l4proto 50 ip6 saddr @ipsec6 notrack comment \"underlay\"\n"
-	      "		udp sport { 500, 4500 } ip saddr @ipsec4 notrack comment \"underlay\"\n"
-	      "		udp sport { 500, 4500 } ip6 saddr @ipsec6 notrack comment \"underlay\"\n"
+	      "		meta l4proto 47 ip saddr . ip daddr @underlay4 notrack accept comment \"underlay\"\n"
+	      "		meta l4proto 47 ip6 saddr . ip6 daddr @underlay6 notrack accept comment "
+	      "\"underlay\"\n"
+	      "		meta l4proto 50 ip saddr @ipsec4 notrack accept comment \"underlay\"\n"
+	      "		meta l4proto 50 ip6 saddr @ipsec6 notrack accept comment \"underlay\"\n"
+	      "		udp sport { 500, 4500 } ip saddr @ipsec4 notrack accept comment \"underlay\"\n"
+	      "		udp sport { 500, 4500 } ip6 saddr @ipsec6 notrack accept comment \"underlay\"\n"
 	      "	}\n"
 	      "}\n",
 		f);
@@ -242,22 +250,24 @@ static int put_raw(FILE *f, const struct ruleset *r)
 static void put_prerouting(FILE *f, const struct ruleset *r)
 {
 	fputs("table inet arrd {\n"
+	      "	chain from_tun {\n"
+	      "		ct state invalid,untracked counter name branch_invalid drop\n"
+	      "		ct direction original ct mark set ct mark | $BIT comment \"begun by a branch\"\n"
+	      "	}\n"
 	      "	chain prerouting {\n"
 	      "		type filter hook prerouting priority mangle; policy accept;\n"
-	      "		iifname $TUN ct state invalid,untracked counter name branch_invalid drop\n"
-	      "		iifname $TUN ct direction original ct mark set ct mark | $BIT"
-	      " comment \"begun by a branch\"\n"
-	      "		iifname != $TUN ct direction reply ct mark & $BIT == $BIT"
-	      " meta mark set meta mark | $BIT comment \"answer to a branch\"\n"
+	      "		iifname $TUN goto from_tun\n"
+	      "		ct mark & $BIT == $BIT ct direction reply meta mark set meta mark | $BIT"
+	      " comment \"answer to a branch\"\n"
 	      "	}\n"
 	      "	chain unmark {\n"
 	      "		type filter hook prerouting priority mangle + 10; policy accept;\n"
-	      "		iifname $TUN meta mark & $BIT == $BIT meta mark set meta mark & $OTHER_BITS"
+	      "		meta mark & $BIT == $BIT iifname $TUN meta mark set meta mark & $OTHER_BITS"
 	      " comment \"somebody restored it\"\n"
 	      "	}\n"
 	      "}\n",
 		f);
-	put_timeout_rules(f, r, "prerouting", "iifname");
+	put_timeout_rules(f, r, "from_tun");
 }
 
 /* Answers of the machine itself to a branch: services, resets, ICMP errors about packets on their way from it. */
@@ -275,7 +285,7 @@ static void put_output(FILE *f)
 
 static void put_service(FILE *f, const struct conf_service *s)
 {
-	fputs("		iifname $TUN ", f);
+	fputs("		", f);
 	if (s->proto)
 		fprintf(f, "meta l4proto %u ", s->proto);
 	if (s->port)
@@ -293,15 +303,19 @@ static void put_input(FILE *f, const struct ruleset *r)
 	const struct conf_egress *e = &r->conf->egress;
 
 	fputs("table inet arrd {\n"
-	      "	chain input {\n"
-	      "		type filter hook input priority filter; policy accept;\n"
-	      "		iifname $TUN ct state established,related accept\n",
+	      "	chain from_tun_to_us {\n"
+	      "		ct state established,related accept\n",
 		f);
 	for (size_t i = 0; i < e->nlocal_services; i++)
 		put_service(f, &e->local_services[i]);
-	fputs("		iifname $TUN counter name branch_to_gateway drop\n", f);
+	fputs("		counter name branch_to_gateway drop\n"
+	      "	}\n"
+	      "	chain input {\n"
+	      "		type filter hook input priority filter; policy accept;\n"
+	      "		iifname $TUN goto from_tun_to_us\n",
+		f);
 	if (e->nat == NAT_MASQUERADE)
-		fputs("		iifname $OUT meta l4proto 6 ct state invalid"
+		fputs("		meta l4proto 6 ct state invalid iifname $OUT"
 		      " counter name server_tcp_invalid drop comment \"else a reset answers\"\n",
 			f);
 	fputs("	}\n"
@@ -351,21 +365,28 @@ static void put_postrouting(FILE *f, const struct ruleset *r)
 	      "	chain nat {\n"
 	      "		type nat hook postrouting priority srcnat; policy accept;\n"
 	      "	}\n"
-	      "	chain guard {\n"
-	      "		type filter hook postrouting priority srcnat + 10; policy accept;\n"
-	      "		oifname $TUN ip daddr 224.0.0.0/4 drop comment \"not for the TUN\"\n"
-	      "		oifname $TUN ip6 daddr ff00::/8 drop comment \"not for the TUN\"\n",
+	      "	chain to_tun {\n"
+	      "		ip daddr 224.0.0.0/4 drop comment \"not for the TUN\"\n"
+	      "		ip6 daddr ff00::/8 drop comment \"not for the TUN\"\n"
+	      "	}\n",
 		f);
 	if (nat)
-		fputs("		iifname $TUN oifname $OUT ct status snat accept\n"
-		      "		iifname $TUN oifname $OUT ct direction reply ct mark & $BIT == 0 accept\n"
-		      "		iifname $TUN oifname $OUT counter name branch_untranslated drop"
-		      " comment \"no branch's source leaves\"\n",
+		fputs("	chain leaving {\n"
+		      "		ct status snat accept\n"
+		      "		ct direction reply ct mark & $BIT == 0 accept\n"
+		      "		counter name branch_untranslated drop"
+		      " comment \"no branch's source leaves\"\n"
+		      "	}\n",
 			f);
-	fputs("	}\n"
-	      "}\n",
-		f);
-	put_timeout_rules(f, r, "guard", "oifname");
+	fprintf(f,
+		"	chain guard {\n"
+		"		type filter hook postrouting priority srcnat + 10; policy accept;\n"
+		"		oifname $TUN goto to_tun\n"
+		"%s"
+		"	}\n"
+		"}\n",
+		nat ? "		iifname $TUN oifname $OUT goto leaving\n" : "");
+	put_timeout_rules(f, r, "to_tun");
 	/* From our own IKE ports a branch's packets would speak as the gateway, and their answers be taken for its. */
 	if (nat && has_ipsec(r->conf))
 		fputs("add rule inet arrd nat ct mark & $BIT == $BIT oifname $OUT udp sport { 500, 4500 }"

@@ -130,8 +130,13 @@ static void ruleset(void **state)
 		{PLAIN, "sport { 500, 4500 } ip saddr @ipsec4 notrack", 1},
 		{PLAIN, "l4proto 50 ip daddr @ipsec4 notrack", 1},
 		{PLAIN, "l4proto 50 ip6 saddr @ipsec6 notrack", 1},
-		{PLAIN, "iifname $TUN meta l4proto 17 th dport 53 accept", 1},
-		{PLAIN, "iifname $TUN meta l4proto 1 accept", 1},
+		{PLAIN, "\t\tmeta l4proto 17 th dport 53 accept comment", 1},
+		{PLAIN, "\t\tmeta l4proto 1 accept comment", 1},
+		{PLAIN, "iifname $TUN goto from_tun_to_us\n", 1},
+		{PLAIN, "iifname $TUN goto from_tun\n", 1},
+		{PLAIN, "oifname $TUN goto to_tun\n", 1},
+		{PLAIN, "goto leaving", 0},
+		{NAT, "iifname $TUN oifname $OUT goto leaving\n", 1},
 		{PLAIN, "masquerade", 0},
 		{PLAIN, "delete chain inet arrd nat", 1},
 		{PLAIN, "branch_untranslated drop", 0},
@@ -154,7 +159,7 @@ static void ruleset(void **state)
 		{NO_TIMEOUTS, "ct timeout", 0},
 		{REPLACE, "delete table inet arrd\nadd table inet arrd\n", 1},
 		{REPLACE, "flush table", 0},
-		{ANY, "iifname $TUN accept comment \"local service\"", 1},
+		{ANY, "\t\taccept comment \"local service\"", 1},
 	};
 	struct fixture x;
 
@@ -182,13 +187,14 @@ static void ruleset(void **state)
 }
 
 /* A rule that is not bound to the TUN, to our bit, to the egress interface or to our tunnels would change the life of
- * the whole machine. The one exception says so: IPv6 forwarding where the kernel has one switch for all. */
+ * the whole machine. Chains without a hook get only what a rule that is bound sends there. The one exception says so: IPv6 forwarding where the kernel has one switch for all. */
 static void confined(void **state)
 {
 	static const char *const bound[] = {"iifname $TUN", "oifname $TUN", "iifname $OUT",
 		"ct mark & $BIT == $BIT", "@underlay", "@ipsec"};
 	struct fixture x;
 	unsigned rules = 0;
+	bool hooked = false;
 	char *text, *rest, *line;
 
 	(void)state;
@@ -198,8 +204,14 @@ static void confined(void **state)
 	text = ruleset_text(&x.r);
 	assert_non_null(text);
 	for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-		bool ok = false;
+		bool ok = strncmp(line, "\t\t", 2) == 0 && !hooked;
 
+		if (strncmp(line, "\tchain ", 7) == 0)
+			hooked = false;
+		if (strstr(line, "\ttype "))
+			hooked = true;
+		if (strstr(line, " from_tun ct ") || strstr(line, " to_tun ct "))
+			ok = true;
 		if (strstr(line, "policy "))
 			assert_true(strstr(line, "policy accept;") || strstr(line, "policy = {"));
 		if (strncmp(line, "add rule ", 9) != 0 &&
