@@ -312,7 +312,7 @@ static void errors_pass_narrow_selectors(void **state)
 	static const struct virtio_net_hdr plain;
 	struct spec s = kind_spec(UDP4), back;
 	struct child *c = child_begin(P1);
-	uint8_t q[256], b[512];
+	uint8_t q[256] = {0}, b[512] = {0};
 	struct pkt p;
 
 	(void)state;
