@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ipsec.h - IPsec in the gateway: its life, its connections, and its part of the packet path.
  *
- *	ipsec.c      opening and closing, connections at a start and a reload, what the key exchange tells, steering
- *	rx_ipsec.c   socket → ESP opened → inner packet, or GRE inside → flow step
- *	tx_ipsec.c   wire packet → sealed → runs of equal length → socket
- *	peers.c      where branches were last seen, so that a start can call them back
+ *	ipsec.c         opening and closing, sockets, lifetimes
+ *	ipsec_events.c  what the key exchange tells
+ *	ipsec_conns.c   connections at a start and a reload, calling back, steering
+ *	rx_ipsec.c      socket → ESP opened → inner packet, or GRE inside → flow step
+ *	tx_ipsec.c      wire packet → sealed → runs of equal length → socket
+ *	peers.c         where branches were last seen, so that a start can call them back
  *
  * It is opened with the first tunnel of type ipsec, and then stays as long as the process.
  */

@@ -51,12 +51,14 @@ struct ipsec {
 	struct espq q;
 };
 
-/* ipsec.c: does what the key exchange told the loop. SAs may go: not while a batch refers to any. */
+/* ipsec_events.c: does what the key exchange told the loop. SAs may go: not while a batch refers to any. */
 void ipsec_drain(struct ipsec *s);
-/* ipsec.c: by which SA does the tunnel send now? To be called whenever that may have changed. */
+/* ipsec_events.c: by which SA does the tunnel send now? To be called whenever that may have changed. */
 void ipsec_refresh(struct ipsec *s, struct tunnel *t, uint64_t now);
-/* ipsec.c: the running tunnel of a connection's number, or NULL. */
+/* ipsec_events.c: the running tunnel of a connection's number, or NULL. */
 struct tunnel *ipsec_tunnel(const struct ipsec *s, uint32_t conn);
+/* ipsec_events.c: writes the peers' file, if anything changed and it was not written just now. */
+void ipsec_write_peers(struct ipsec *s, uint64_t now);
 
 /* rx_ipsec.c: takes a ready socket's packets. Returns how many datagrams came. */
 unsigned rx_ipsec(struct ipsec *s, struct ipsec_sock *sock);

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ipsec_conns.c - connections: told to the key exchange at a start and a reload, called back, steered by the operator. */
+#include "gateway/ipsec_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* The connection and all of its SAs: none is used from here on, whatever the key exchange still has to say to the peer. */
+static void end_connection(struct ipsec *s, struct tunnel *t)
+{
+	const struct sa *sa;
+
+	ike_remove(s->ike, t->ipsec->conn);
+	while ((sa = sad_first(s->sad, t->ipsec->conn, true)))
+		sa_free(sad_take_in(s->sad, sa->spi));
+	while ((sa = sad_first(s->sad, t->ipsec->conn, false)))
+		sa_free(sad_take_out(s->sad, sa->spi, t->ipsec->conn));
+	*t->ipsec = (struct tunnel_ipsec){.conn = 0};
+}
+
+void ipsec_leave(
+	struct ipsec *s, const struct tunnels *now, const struct tunnels *next, const struct config *conf)
+{
+	struct tunnel *t;
+
+	ipsec_drain(s);
+	for (uint32_t i = 0; (t = tunnels_at(now, i)); i++) {
+		const struct conf_tunnel *c;
+
+		if (!t->ipsec || !t->ipsec->conn)
+			continue;
+		c = tunnels_keeps(next, t) ? config_tunnel(conf, t->conf->name) : NULL;
+		if (c && conf_connection_eq(t->conf, c))
+			continue;
+		log_notice(s->gw->log, "tunnel", t->conf->name,
+			c ? "changed: its security associations end" : "removed");
+		end_connection(s, t);
+		if (!c)
+			peers_set(s->peers, t->conf->name, 0, NULL);
+	}
+}
+
+static void fill_connection(struct ike_conn *k, const struct tunnel *t)
+{
+	const struct conf_tunnel *c = t->conf;
+	const struct conf_ike *i = &c->ike;
+
+	*k = (struct ike_conn){.id = t->ipsec->conn,
+		.name = c->name,
+		.local = c->local,
+		.remote = c->remote,
+		.local_id = i->local_id,
+		.remote_id = i->remote_id,
+		.psk = (const uint8_t *)i->psk,
+		.psk_len = i->psk_len,
+		.cert_file = i->cert_file,
+		.key_file = i->key_file,
+		.ca_file = i->ca_file,
+		.ike_proposals = (const char *const *)i->ike_proposals.s,
+		.nike_proposals = (uint32_t)i->ike_proposals.n,
+		.esp_proposals = (const char *const *)i->esp_proposals.s,
+		.nesp_proposals = (uint32_t)i->esp_proposals.n,
+		.local_ts = i->local_ts.p,
+		.nlocal_ts = (uint32_t)i->local_ts.n,
+		.remote_ts = i->remote_ts.p,
+		.nremote_ts = (uint32_t)i->remote_ts.n,
+		.transport = i->mode == IPSEC_TRANSPORT,
+		.ts_proto = i->mode == IPSEC_TRANSPORT ? IPPROTO_GRE : 0,
+		.initiate = i->initiate,
+		.mobike = i->mobike,
+		.fragmentation = i->fragmentation,
+		.force_encap = i->force_encap,
+		.ike_rekey_s = i->ike_rekey,
+		.ike_reauth_s = i->ike_reauth,
+		.child_rekey_s = i->child_rekey,
+		.child_rekey_octets = i->child_rekey_bytes,
+		.child_rekey_packets = i->child_rekey_packets,
+		.dpd_s = i->dpd_delay,
+		.replay_window = i->replay_window,
+		.tfc = (uint16_t)i->tfc_padding};
+}
+
+/* A branch of the last run, where it was seen last: unless we call it anyway, at the address that the file says. */
+static void call_back(struct ipsec *s, const struct tunnel *t)
+{
+	struct sa_end remote;
+	uint16_t local_port;
+
+	if (!peers_find(s->peers, t->conf->name, &local_port, &remote))
+		return;
+	if (!addr_is_none(&t->conf->remote) && t->conf->ike.initiate)
+		return;
+	(void)ike_initiate(s->ike, t->ipsec->conn, &remote, local_port);
+}
+
+void ipsec_enter(struct ipsec *s, bool first)
+{
+	struct tunnel *t;
+
+	for (uint32_t i = 0; (t = tunnels_at(s->gw->tunnels, i)); i++) {
+		struct ike_conn k;
+		char err[256] = "";
+		int r;
+
+		if (!t->ipsec || t->ipsec->conn || t->id == FS_ID_NONE)
+			continue;
+		if (++s->generation == 0)
+			s->generation = 1;
+		t->ipsec->conn = (uint32_t)s->generation << 16 | FS_SLOT(t->id);
+		fill_connection(&k, t);
+		r = ike_add(s->ike, &k, err, sizeof(err));
+		if (r < 0) {
+			log_error(s->gw->log, "tunnel", t->conf->name, "stays down: %s",
+				err[0] ? err : strerror(-r));
+			t->ipsec->conn = 0;
+		} else if (first) {
+			call_back(s, t);
+		}
+	}
+}
+
+/* ---- steering and looking --------------------------------------------------------------------------- */
+
+int ipsec_steer(struct ipsec *s, const struct tunnel *t, enum ipsec_steer what)
+{
+	struct sa_end remote;
+	uint16_t local_port;
+
+	if (!t->ipsec || !t->ipsec->conn)
+		return -ENOENT;
+	switch (what) {
+	case IPSEC_INITIATE:
+		if (!addr_is_none(&t->conf->remote))
+			return ike_initiate(s->ike, t->ipsec->conn, NULL, IKE_PORT);
+		if (!peers_find(s->peers, t->conf->name, &local_port, &remote))
+			return -EDESTADDRREQ;
+		return ike_initiate(s->ike, t->ipsec->conn, &remote, local_port);
+	case IPSEC_REKEY_IKE:
+		return ike_rekey(s->ike, t->ipsec->conn, false);
+	case IPSEC_REKEY_CHILD:
+		return ike_rekey(s->ike, t->ipsec->conn, true);
+	case IPSEC_TERMINATE:
+		return ike_terminate(s->ike, t->ipsec->conn);
+	}
+	return -EINVAL;
+}
+
+const struct sa *ipsec_sas(const struct ipsec *s, const struct tunnel *t, bool inbound)
+{
+	return t->ipsec && t->ipsec->conn ? sad_first(s->sad, t->ipsec->conn, inbound) : NULL;
+}
