@@ -453,6 +453,8 @@ int gateway_reload(struct gateway *gw, char **errors)
 	gw->tunnels = t;
 	path_commit(gw->path, tables);
 	log_set_level(gw->log, c->gateway.log_level);
+	if (gw->ipsec && c->gateway.log_level != gw->conf->gateway.log_level)
+		ipsec_log_level(gw->ipsec, c->gateway.log_level);
 	config_free(gw->conf);
 	gw->conf = c;
 	if (gw->ipsec)

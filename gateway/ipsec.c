@@ -246,6 +246,11 @@ void ipsec_close(struct ipsec *s)
 	uv_close((uv_handle_t *)&s->wake, on_closed);
 }
 
+void ipsec_log_level(struct ipsec *s, enum log_level level)
+{
+	ike_log_level(s->ike, level);
+}
+
 const char *ipsec_crypto(const struct ipsec *s)
 {
 	enum conf_crypto c = s->gw->conf->ipsec.crypto;

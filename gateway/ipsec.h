@@ -31,6 +31,9 @@ void ipsec_leave(
  * branches of the last run are called back. */
 void ipsec_enter(struct ipsec *s, bool first);
 
+/* What the key exchange says from here on. */
+void ipsec_log_level(struct ipsec *s, enum log_level level);
+
 /* Ten times a second: lifetimes, packets held too long, endpoints to the file. */
 void ipsec_tick(struct ipsec *s);
 /* About once a second: what the kernel threw away. */

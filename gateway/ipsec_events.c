@@ -2,6 +2,7 @@
 /* ipsec_events.c - what the key exchange tells the loop: security associations, states, failures, log lines. */
 #include "gateway/ipsec_private.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,14 +33,28 @@ void ipsec_refresh(struct ipsec *s, struct tunnel *t, uint64_t now)
 			sa ? sa->suite->name : "", sa && sa->remote.port ? " in UDP" : "");
 }
 
+/* The peer believes in it, and so does the key exchange: they must not go on doing so. */
+static void refused(struct ipsec *s, struct tunnel *t, const struct sa *sa, int why, uint64_t now)
+{
+	t->ipsec->failures++;
+	snprintf(t->ipsec->last_failure, sizeof(t->ipsec->last_failure),
+		"security association with SPI %08x could not be taken: %s", sa->spi, strerror(-why));
+	log_limited(s->gw->log, &t->loglim, now, LOG_LEVEL_ERROR, "tunnel", t->conf->name, "%s",
+		t->ipsec->last_failure);
+	ike_expire(s->ike, sa, true);
+}
+
 static void on_add(struct ipsec *s, struct ike_event *e, uint64_t now)
 {
 	struct tunnel *t = ipsec_tunnel(s, e->tunnel);
 	struct sa *sa = e->sa;
 	struct sad_held *held;
 	uint32_t expired = 0;
+	int r = t ? sad_add(s->sad, sa, now) : -ENOENT;
 
-	if (!t || sad_add(s->sad, sa, now) < 0) {
+	if (r < 0) {
+		if (t)
+			refused(s, t, sa, r, now);
 		if (sa->inbound)
 			sad_release(s->sad, sa->spi);
 		return;
@@ -100,15 +115,19 @@ static void on_status(struct ipsec *s, const struct ike_event *e, uint64_t now)
 static void on_failed(struct ipsec *s, const struct ike_event *e, uint64_t now)
 {
 	struct tunnel *t = ipsec_tunnel(s, e->tunnel);
+	char more[48] = "";
 
+	if (e->count > 1)
+		snprintf(more, sizeof(more), " (and %u more since the last one told)", e->count - 1);
 	if (!t) {
-		log_limited(s->gw->log, &s->unknown_log, now, LOG_LEVEL_WARNING, "ike", NULL, "%s", e->text);
+		log_limited(s->gw->log, &s->unknown_log, now, LOG_LEVEL_WARNING, "ike", NULL, "%s%s", e->text,
+			more);
 		return;
 	}
-	t->ipsec->failures++;
+	t->ipsec->failures += e->count;
 	snprintf(t->ipsec->last_failure, sizeof(t->ipsec->last_failure), "%s", e->text);
 	log_limited(s->gw->log, &t->loglim, now, LOG_LEVEL_WARNING, "tunnel", t->conf->name,
-		"handshake failed: %s", e->text);
+		"handshake failed: %s%s", e->text, more);
 }
 
 static void on_log(struct ipsec *s, const struct ike_event *e)

@@ -66,8 +66,9 @@ static int write_settings(const struct ike_options *o)
 		"cert_cache = no\n"
 		"plugins {\nopenssl {\nload_legacy = no\n}\n}\n"
 		"}\n",
-		o->threads < THREADS_MIN ? THREADS_MIN : o->threads, o->cookie_threshold, block / 2, block,
-		o->half_open_max);
+		/* An address is asked for cookies at half of what it is blocked at, and at 1 where that is 1: 0 is never. */
+		o->threads < THREADS_MIN ? THREADS_MIN : o->threads, o->cookie_threshold,
+		block / 2 + block % 2, block, o->half_open_max);
 	if (ret < 0) {
 		ret = -errno;
 		close(fd);

@@ -54,6 +54,11 @@ struct ike_conn {
 	uint16_t tfc;           /* 0, octets, or UINT16_MAX: to the MTU */
 };
 
+/* What one branch may have at a time, so that it cannot use up what is there for all: inbound SAs with those that are being
+ * renewed (one for each branch of a full gateway: 2^18 SPIs, 4,096 branches), and IKE_SAs. */
+#define IKE_CHILDREN_MAX 64
+#define IKE_SAS_MAX      8
+
 /* ---- life ------------------------------------------------------------------------------------------- */
 
 struct ike_options {
@@ -77,6 +82,9 @@ int ike_start(struct ike **out, const struct ike_options *o, char *err, size_t e
 /* Ends charon and its threads. Peers are not told (a DELETE would leave a stock branch down for good, where the next
  * start could take it up again). Events may still come until it returns: empty the mailbox with ike_event_free. */
 void ike_stop(struct ike *ike);
+
+/* What is logged from here on. */
+void ike_log_level(struct ike *ike, enum log_level level);
 
 /* "5.9.8": of the headers that this was built with. */
 const char *ike_version(void);
@@ -129,8 +137,9 @@ enum ike_event_kind {
 	IKE_EVENT_SA_UPDATE, /* new ends of an SA */
 	IKE_EVENT_SA_DELETE, /* an SA, or a reservation, is gone */
 	IKE_EVENT_STATUS, /* of a connection: state, or its IKE_SA is new, rekeyed (old: its predecessor), moved */
-	IKE_EVENT_FAILED, /* authentication or negotiation failed; text says why. tunnel 0: nobody's */
-	IKE_EVENT_LOG,    /* a record of charon's: level, text; tunnel 0: of none */
+	IKE_EVENT_FAILED, /* authentication or negotiation failed; text says why. tunnel 0: nobody's. At most ten, and then
+			   * one a second, of each tunnel; count: with those that were left out before it */
+	IKE_EVENT_LOG, /* a record of charon's: level, text; tunnel 0: of none */
 };
 
 struct ike_event {
@@ -145,6 +154,7 @@ struct ike_event {
 	uint32_t old;                /* STATUS after a rekey: unique id of the predecessor, else 0 */
 	enum log_level level;        /* LOG */
 	char *text;                  /* LOG, FAILED; owned */
+	uint32_t count;              /* FAILED */
 };
 
 /* Frees the event with everything that was not taken out of it (set to NULL). */

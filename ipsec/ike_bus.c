@@ -162,6 +162,27 @@ static void end_others(struct ike *ike, struct conn *c, const struct ike_status 
 
 /* ---- what libcharon tells -------------------------------------------------------------------------------- */
 
+/* A peer may begin one after the other without CHILD_SAs, or renew one again and again: libcharon ends what is replaced, but
+ * some time later. With the lock held. */
+static unsigned count_sas(const struct conn *c)
+{
+	unsigned n = 0;
+
+	for (const struct ike_sa_ref *r = c->sas; r; r = r->next)
+		n++;
+	return n;
+}
+
+/* The newest stay. With the lock held. */
+static void end_surplus(struct ike *ike, struct conn *c)
+{
+	unsigned n = 0;
+
+	for (struct ike_sa_ref *r = c->sas; r; r = r->next)
+		if (++n > IKE_SAS_MAX)
+			ike_steer_end(ike, r->id);
+}
+
 static bool on_authorize(listener_t *l, ike_sa_t *sa, bool final, bool *success)
 {
 	struct ike *ike = of_listener(l);
@@ -173,8 +194,12 @@ static bool on_authorize(listener_t *l, ike_sa_t *sa, bool final, bool *success)
 	describe(sa, &s);
 	pthread_mutex_lock(&ike->lock);
 	c = ike_conn_by_cfg(ike, sa->get_peer_cfg(sa));
-	if (!c || !note(c, sa, &s))
+	if (c && count_sas(c) >= IKE_SAS_MAX) {
+		ike_post_failure(ike, c, "the peer has as many IKE_SAs as it may: another one is refused");
 		*success = false;
+	} else if (!c || !note(c, sa, &s)) {
+		*success = false;
+	}
 	pthread_mutex_unlock(&ike->lock);
 	return true;
 }
@@ -241,6 +266,7 @@ static void set_up(struct ike *ike, ike_sa_t *sa, uint32_t old)
 			(*find(c, s.ike))->since_ms = ike_now_ms();
 		else
 			end_others(ike, c, &s, sa->get_id(sa));
+		end_surplus(ike, c);
 		ike_steer_is_up(c);
 		tell(ike, c, old);
 	}
@@ -380,24 +406,22 @@ static bool on_alert(listener_t *l, ike_sa_t *sa, alert_t what, va_list args)
 	enum log_level level;
 	struct ike_sa_ref *r;
 	struct conn *c;
-	uint32_t tunnel;
 
 	if (!text)
 		return true;
-	pthread_mutex_lock(&ike->lock);
-	c = sa ? ike_conn_by_cfg(ike, sa->get_peer_cfg(sa)) : NULL;
-	r = c ? *find(c, sa->get_unique_id(sa)) : NULL;
-	tunnel = c ? c->id : 0;
-	if (r && what == ALERT_UNIQUE_REPLACE)
-		r->replaced = true;
-	pthread_mutex_unlock(&ike->lock);
 	if (sa)
 		ike_print(peer, sizeof(peer), ": %#H, '%Y'", sa->get_other_host(sa), sa->get_other_id(sa));
 	snprintf(line, sizeof(line), "%s%s", text, peer);
-	if (is_remark(what, &level))
-		ike_post_text(ike, IKE_EVENT_LOG, tunnel, level, line);
-	else
-		ike_post_text(ike, IKE_EVENT_FAILED, tunnel, LOG_LEVEL_WARNING, line);
+	pthread_mutex_lock(&ike->lock);
+	c = sa ? ike_conn_by_cfg(ike, sa->get_peer_cfg(sa)) : NULL;
+	r = c ? *find(c, sa->get_unique_id(sa)) : NULL;
+	if (r && what == ALERT_UNIQUE_REPLACE)
+		r->replaced = true;
+	if (!is_remark(what, &level))
+		ike_post_failure(ike, c, line);
+	else if (log_limit_ok(c ? &c->remarked : &ike->remarked, ike_now_ms()))
+		ike_post_text(ike, IKE_EVENT_LOG, c ? c->id : 0, level, line);
+	pthread_mutex_unlock(&ike->lock);
 	return true;
 }
 

@@ -36,6 +36,25 @@ void ike_post_text(
 		ike_post(ike, e);
 }
 
+void ike_post_failure(struct ike *ike, struct conn *c, const char *text)
+{
+	struct log_limit *l = c ? &c->failed : &ike->failed;
+	struct ike_event *e;
+
+	if (!log_limit_ok(l, ike_now_ms()))
+		return;
+	e = ike_event_new(IKE_EVENT_FAILED, c ? c->id : 0);
+	if (!e)
+		return;
+	e->count = 1 + l->held;
+	l->held = 0;
+	e->text = strdup(text);
+	if (e->text)
+		ike_post(ike, e);
+	else
+		ike_event_free(e);
+}
+
 void ike_event_free(struct ike_event *e)
 {
 	if (!e)

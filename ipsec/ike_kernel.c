@@ -17,7 +17,8 @@
 struct ike_entry {
 	uint32_t spi;
 	struct addr dst;
-	uint32_t tunnel; /* 0: reserved only */
+	uint32_t tunnel;  /* 0: reserved only */
+	uint32_t counted; /* the connection whose children it is one of; 0: none's */
 	bool inbound;
 	bool gone;          /* the loop has been told already */
 	struct sa_use *use; /* NULL: reserved only */
@@ -153,31 +154,65 @@ static kernel_feature_t get_features(kernel_ipsec_t *public)
 	return KERNEL_ESP_V3_TFC | KERNEL_NO_POLICY_UPDATES;
 }
 
+/* An authenticated branch may ask for one CHILD_SA after the other. Counts one more of the IKE_SA that the calling thread works
+ * on, with the lock held. False: it has as many as it may. */
+static bool count_child(struct ike *ike, struct ike_entry *e)
+{
+	ike_sa_t *sa = charon->bus->get_sa(charon->bus);
+	struct conn *c = sa ? ike_conn_by_cfg(ike, sa->get_peer_cfg(sa)) : NULL;
+
+	if (!c)
+		return true;
+	if (c->children >= IKE_CHILDREN_MAX) {
+		ike_post_failure(ike, c, "the peer has as many CHILD_SAs as it may: another one is refused");
+		return false;
+	}
+	c->children++;
+	e->counted = c->id;
+	return true;
+}
+
+static void uncount_child(struct ike *ike, struct ike_entry *e)
+{
+	struct conn *c = e->counted ? ike_conn_by_id(ike, e->counted) : NULL;
+
+	if (c)
+		c->children--;
+	e->counted = 0;
+}
+
 static status_t get_spi(kernel_ipsec_t *public, host_t *src, host_t *dst, uint8_t protocol, uint32_t *spi)
 {
 	struct ike *ike = owner(public);
 	struct ike_entry *e;
-	uint32_t mine;
+	bool may;
 
 	if (protocol != IPPROTO_ESP)
 		return NOT_SUPPORTED;
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return FAILED;
-	if (sad_reserve(ike->sad, &mine)) {
-		free(e);
-		return FAILED;
-	}
-	e->spi = mine;
 	e->inbound = true;
 	e->dst = ike_addr_from_chunk(dst->get_address(dst));
 
 	pthread_mutex_lock(&ike->lock);
-	e->next = *bucket(ike, mine);
-	*bucket(ike, mine) = e;
+	may = count_child(ike, e);
+	if (may && sad_reserve(ike->sad, &e->spi)) {
+		uncount_child(ike, e);
+		ike_post_failure(
+			ike, NULL, "no SPI is left: the gateway has as many CHILD_SAs as it can have");
+		may = false;
+	}
+	if (may) {
+		e->next = *bucket(ike, e->spi);
+		*bucket(ike, e->spi) = e;
+		*spi = htonl(e->spi);
+	}
 	pthread_mutex_unlock(&ike->lock);
-	*spi = htonl(mine);
-	return SUCCESS;
+	if (may)
+		return SUCCESS;
+	free(e);
+	return FAILED;
 }
 
 static status_t get_cpi(kernel_ipsec_t *public, host_t *src, host_t *dst, uint16_t *cpi)
@@ -395,6 +430,7 @@ static status_t del_sa(kernel_ipsec_t *public, kernel_ipsec_sa_id_t *id, kernel_
 		e = *p;
 		*p = e->next;
 		unlink_from_conn(e);
+		uncount_child(ike, e);
 		if (c && !c->entries)
 			ike_steer_is_down(c);
 		if (!e->gone)

@@ -22,7 +22,7 @@ struct bucket {
 struct ike_log {
 	logger_t public;
 	struct ike *ike;
-	enum log_level level;
+	_Atomic enum log_level level;
 	pthread_mutex_t lock;
 	struct bucket important, chatty; /* up to notice; the rest */
 };
@@ -116,6 +116,13 @@ int ike_log_start(struct ike *ike, enum log_level level)
 	ike->logger = l;
 	charon->bus->add_logger(charon->bus, &l->public);
 	return 0;
+}
+
+void ike_log_level(struct ike *ike, enum log_level level)
+{
+	ike->logger->level = level;
+	/* Registered once more, it is asked again what it wants to hear. */
+	charon->bus->add_logger(charon->bus, &ike->logger->public);
 }
 
 void ike_log_stop(struct ike *ike)

@@ -78,6 +78,8 @@ struct conn {
 	uint32_t backoff_s;
 	enum ike_state told; /* the loop, last */
 	uint32_t told_ike;
+	struct log_limit failed, remarked; /* what the loop is told of its handshakes */
+	uint32_t children;                 /* inbound SAs and reservations, see ike_kernel.c */
 	struct ike_sa_ref *sas;
 	struct ike_entry *entries;
 	struct conn *next_id, *next_cfg, *next_peer, *next_initiating;
@@ -105,6 +107,7 @@ struct ike {
 	array_t *cas;                           /* certificate_t, each once */
 
 	struct ike_log *logger;
+	struct log_limit failed, remarked; /* of handshakes that are nobody's */
 	listener_t listener;
 	backend_t backend;
 	credential_set_t creds;
@@ -130,6 +133,9 @@ void ike_post(struct ike *ike, struct ike_event *e);
 /* An event of one line. */
 void ike_post_text(
 	struct ike *ike, enum ike_event_kind kind, uint32_t tunnel, enum log_level level, const char *text);
+/* The same of a failure (IKE_EVENT_FAILED) of c, or of nobody's (NULL), at a limited rate; what was left out is counted in the
+ * next one. Whoever sends handshakes that fail must not fill the mailbox. With ike->lock held. */
+void ike_post_failure(struct ike *ike, struct conn *c, const char *text);
 
 /* ---- ike_addr.c: strongSwan's forms and ours ---------------------------------------------------------- */
 

@@ -71,15 +71,13 @@ static uint64_t heard_ms(const struct sad_tunnel *t, uint32_t era)
 	return ms;
 }
 
-/* From when on an SA that is not proven is used although a proven one is there. */
-static uint64_t used_from_ms(
-	const struct sad_tunnel *t, const struct sa *sa, const struct sa *proven, uint64_t now_ms)
+/* From when on an SA that is not proven is used although a proven one is there, whose era was heard last at heard. */
+static uint64_t used_from_ms(const struct sa *sa, const struct sa *proven, uint64_t heard, uint64_t now_ms)
 {
-	uint64_t heard, confirm = sa->born_ms + SAD_CONFIRM_MS, takeover = sa->born_ms + SAD_TAKEOVER_MS;
+	uint64_t confirm = sa->born_ms + SAD_CONFIRM_MS, takeover = sa->born_ms + SAD_TAKEOVER_MS;
 
 	if (proven->era >= sa->era)
 		return confirm;
-	heard = heard_ms(t, proven->era);
 	if (heard >= sa->born_ms && heard)
 		return confirm;
 	if (heard + SAD_HEARD_MS >= sa->born_ms && heard)
@@ -91,13 +89,15 @@ static uint64_t used_from_ms(
 static struct sa *choose(struct sad_tunnel *t, const struct wanted *w, uint64_t now_ms, uint64_t *until_ms)
 {
 	struct sa *proven = NULL, *best = NULL;
+	uint64_t heard;
 
 	*until_ms = NEVER;
 	for (struct sa *sa = t->out; sa; sa = sa->next)
 		if (sa->proven && is_candidate(sa, w))
 			proven = newer(proven, sa);
+	heard = proven ? heard_ms(t, proven->era) : 0;
 	for (struct sa *sa = t->out; sa; sa = sa->next) {
-		uint64_t from = proven && !sa->proven ? used_from_ms(t, sa, proven, now_ms) : now_ms;
+		uint64_t from = proven && !sa->proven ? used_from_ms(sa, proven, heard, now_ms) : now_ms;
 
 		if (!is_candidate(sa, w))
 			continue;

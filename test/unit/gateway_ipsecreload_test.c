@@ -168,6 +168,7 @@ static void late_events(void **state)
 	e->spi = fresh->out_spi;
 	say(e);
 	e = event(IKE_EVENT_FAILED, old->conn);
+	e->count = 1;
 	e->text = strdup("no proposal chosen");
 	say(e);
 	e = event(IKE_EVENT_LOG, old->conn);

@@ -345,6 +345,12 @@ void ike_expire(struct ike *ike, const struct sa *sa, bool hard)
 	did(hard ? DID_HARD : DID_SOFT, sa->tunnel)->spi = sa->spi;
 }
 
+void ike_log_level(struct ike *ike, enum log_level level)
+{
+	(void)ike;
+	(void)level;
+}
+
 void ike_mapping(struct ike *ike, const struct sa *inbound, const struct sa_end *remote)
 {
 	struct stub_call *c = did(DID_MAPPING, inbound->tunnel);
