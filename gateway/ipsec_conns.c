@@ -36,7 +36,7 @@ void ipsec_leave(
 			c ? "changed: its security associations end" : "removed");
 		end_connection(s, t);
 		if (!c)
-			peers_set(s->peers, t->conf->name, 0, NULL);
+			peers_forget(s->peers, t->conf->name);
 	}
 }
 
@@ -80,17 +80,30 @@ static void fill_connection(struct ike_conn *k, const struct tunnel *t)
 		.tfc = (uint16_t)i->tfc_padding};
 }
 
-/* A branch of the last run, where it was seen last: unless we call it anyway, at the address that the file says. */
+/* A branch of the last run, where it was seen last: unless we call it anyway. If the tunnel has become another's meanwhile,
+ * its branch is where the configuration says, and nowhere else; through a NAT, by the mapping that was known. */
 static void call_back(struct ipsec *s, const struct tunnel *t)
 {
-	struct sa_end remote;
-	uint16_t local_port;
+	const struct addr *configured = &t->conf->remote;
+	struct peer_place at;
 
-	if (!peers_find(s->peers, t->conf->name, &local_port, &remote))
+	if (!peers_find(s->peers, t->conf->name, &at))
 		return;
-	if (!addr_is_none(&t->conf->remote) && t->conf->ike.initiate)
+	if (!addr_is_none(configured) && t->conf->ike.initiate)
 		return;
-	(void)ike_initiate(s->ike, t->ipsec->conn, &remote, local_port);
+	if (at.identity == tunnel_identity(t->conf) || addr_eq(&at.remote.a, configured))
+		(void)ike_initiate(s->ike, t->ipsec->conn, &at.remote, at.local_port);
+	else if (!addr_is_none(configured))
+		(void)ike_initiate(s->ike, t->ipsec->conn, NULL, IKE_PORT);
+}
+
+/* Is it where this tunnel's branch was? Another one may have the name now, after a start with another configuration. */
+static bool is_of_tunnel(void *arg, const char *name, const struct peer_place *at)
+{
+	const struct ipsec *s = arg;
+	const struct tunnel *t = tunnels_by_name(s->gw->tunnels, name);
+
+	return t && t->ipsec && at->identity == tunnel_identity(t->conf);
 }
 
 void ipsec_enter(struct ipsec *s, bool first)
@@ -117,14 +130,14 @@ void ipsec_enter(struct ipsec *s, bool first)
 			call_back(s, t);
 		}
 	}
+	peers_sift(s->peers, is_of_tunnel, s);
 }
 
 /* ---- steering and looking --------------------------------------------------------------------------- */
 
 int ipsec_steer(struct ipsec *s, const struct tunnel *t, enum ipsec_steer what)
 {
-	struct sa_end remote;
-	uint16_t local_port;
+	struct peer_place at;
 
 	if (!t->ipsec || !t->ipsec->conn)
 		return -ENOENT;
@@ -132,9 +145,9 @@ int ipsec_steer(struct ipsec *s, const struct tunnel *t, enum ipsec_steer what)
 	case IPSEC_INITIATE:
 		if (!addr_is_none(&t->conf->remote))
 			return ike_initiate(s->ike, t->ipsec->conn, NULL, IKE_PORT);
-		if (!peers_find(s->peers, t->conf->name, &local_port, &remote))
+		if (!peers_find(s->peers, t->conf->name, &at))
 			return -EDESTADDRREQ;
-		return ike_initiate(s->ike, t->ipsec->conn, &remote, local_port);
+		return ike_initiate(s->ike, t->ipsec->conn, &at.remote, at.local_port);
 	case IPSEC_REKEY_IKE:
 		return ike_rekey(s->ike, t->ipsec->conn, false);
 	case IPSEC_REKEY_CHILD:

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -12,11 +13,11 @@
 #define NAME_MAX_LEN 63
 #define LINE_LEN     256
 #define PEERS_MAX    65536u
+#define WORDS        5 /* of a line */
 
 struct peer {
 	char name[NAME_MAX_LEN + 1];
-	uint16_t local_port;
-	struct sa_end remote;
+	struct peer_place at;
 };
 
 struct peers {
@@ -48,23 +49,37 @@ static size_t place(const struct peers *p, const char *name, bool *found)
 	return lo;
 }
 
-bool peers_find(const struct peers *p, const char *tunnel, uint16_t *local_port, struct sa_end *remote)
+bool peers_find(const struct peers *p, const char *tunnel, struct peer_place *at)
+{
+	bool found;
+	size_t i = place(p, tunnel, &found);
+
+	if (found)
+		*at = p->v[i].at;
+	return found;
+}
+
+void peers_forget(struct peers *p, const char *tunnel)
 {
 	bool found;
 	size_t i = place(p, tunnel, &found);
 
 	if (!found)
-		return false;
-	*local_port = p->v[i].local_port;
-	*remote = p->v[i].remote;
-	return true;
-}
-
-static void forget(struct peers *p, size_t i)
-{
+		return;
 	memmove(&p->v[i], &p->v[i + 1], (p->n - i - 1) * sizeof(p->v[0]));
 	p->n--;
 	p->changed = true;
+}
+
+void peers_sift(struct peers *p, peers_keep_cb *keep, void *arg)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n; i++)
+		if (keep(arg, p->v[i].name, &p->v[i].at))
+			p->v[n++] = p->v[i];
+	p->changed |= n != p->n;
+	p->n = n;
 }
 
 static bool make_room(struct peers *p)
@@ -84,29 +99,27 @@ static bool make_room(struct peers *p)
 	return true;
 }
 
-void peers_set(struct peers *p, const char *tunnel, uint16_t local_port, const struct sa_end *remote)
+static bool is_same(const struct peer_place *a, const struct peer_place *b)
+{
+	return a->identity == b->identity && a->local_port == b->local_port &&
+	       a->remote.port == b->remote.port && addr_eq(&a->remote.a, &b->remote.a);
+}
+
+void peers_set(struct peers *p, const char *tunnel, const struct peer_place *at)
 {
 	bool found;
 	size_t i = place(p, tunnel, &found);
-	struct peer *at;
 
-	if (!remote) {
-		if (found)
-			forget(p, i);
-		return;
-	}
-	if (found && p->v[i].local_port == local_port && p->v[i].remote.port == remote->port &&
-		addr_eq(&p->v[i].remote.a, &remote->a))
+	if (found && is_same(&p->v[i].at, at))
 		return;
 	if (!found) {
 		if (strlen(tunnel) > NAME_MAX_LEN || !make_room(p))
 			return;
 		memmove(&p->v[i + 1], &p->v[i], (p->n - i) * sizeof(p->v[0]));
 		p->n++;
+		snprintf(p->v[i].name, sizeof(p->v[i].name), "%s", tunnel);
 	}
-	at = &p->v[i];
-	*at = (struct peer){.local_port = local_port, .remote = *remote};
-	snprintf(at->name, sizeof(at->name), "%s", tunnel);
+	p->v[i].at = *at;
 	p->changed = true;
 }
 
@@ -122,20 +135,30 @@ static uint16_t port_of(const char *s)
 	return *end || n > UINT16_MAX ? 0 : (uint16_t)n;
 }
 
+/* Sixteen hexadecimal digits, and nothing else. */
+static bool identity_of(const char *s, uint64_t *out)
+{
+	if (strlen(s) != 16 || strspn(s, "0123456789abcdef") != 16)
+		return false;
+	*out = strtoull(s, NULL, 16);
+	return true;
+}
+
 /* A line that is not one of ours is left out. */
 static void take_line(struct peers *p, char *line)
 {
-	char *rest = line, *word[5] = {NULL};
-	struct sa_end remote;
+	char *rest = line, *word[WORDS + 1] = {NULL};
+	struct peer_place at;
 	unsigned n = 0;
 
-	while (n < 5 && (word[n] = strtok_r(n ? NULL : line, " \n", &rest)))
+	while (n < WORDS + 1 && (word[n] = strtok_r(n ? NULL : line, " \n", &rest)))
 		n++;
-	if (n != 4 || !port_of(word[1]) || addr_parse(word[2], &remote.a) < 0)
+	if (n != WORDS || !identity_of(word[1], &at.identity) || addr_parse(word[3], &at.remote.a) < 0)
 		return;
-	remote.port = port_of(word[3]);
-	if (remote.port)
-		peers_set(p, word[0], port_of(word[1]), &remote);
+	at.local_port = port_of(word[2]);
+	at.remote.port = port_of(word[4]);
+	if (at.local_port && at.remote.port)
+		peers_set(p, word[0], &at);
 }
 
 static void read_file(struct peers *p)
@@ -203,9 +226,12 @@ int peers_write(struct peers *p)
 		close(fd);
 		return r;
 	}
-	for (size_t i = 0; i < p->n; i++)
-		fprintf(f, "%s %u %s %u\n", p->v[i].name, p->v[i].local_port,
-			addr_str(&p->v[i].remote.a, text), p->v[i].remote.port);
+	for (size_t i = 0; i < p->n; i++) {
+		const struct peer_place *at = &p->v[i].at;
+
+		fprintf(f, "%s %016" PRIx64 " %u %s %u\n", p->v[i].name, at->identity, at->local_port,
+			addr_str(&at->remote.a, text), at->remote.port);
+	}
 	if (ferror(f))
 		r = -EIO;
 	if (fclose(f) != 0 && !r)

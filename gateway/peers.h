@@ -5,7 +5,8 @@
  * until they notice. So it calls them back, from where and to where they last spoke. The file holds no secrets, and nobody
  * is trusted for being in it: who is called has to prove who it is.
  *
- * One line a tunnel: NAME LOCAL-PORT REMOTE-ADDRESS REMOTE-PORT.
+ * One line a tunnel: NAME IDENTITY LOCAL-PORT REMOTE-ADDRESS REMOTE-PORT. The identity is that of tunnel_identity(), by which
+ * a later start tells whether the tunnel of that name is still the same branch's.
  */
 #ifndef ARRD_GATEWAY_PEERS_H
 #define ARRD_GATEWAY_PEERS_H
@@ -14,14 +15,24 @@
 
 struct peers;
 
+struct peer_place {
+	uint64_t identity;
+	uint16_t local_port; /* of ours */
+	struct sa_end remote;
+};
+
 /* Reads the file in dir; one that is not there or makes no sense is an empty one. Returns 0 or -ENOMEM. */
 int peers_open(struct peers **out, const char *dir);
 void peers_free(struct peers *p); /* NULL is allowed */
 
 /* Where the tunnel's branch was last seen. False: never. */
-bool peers_find(const struct peers *p, const char *tunnel, uint16_t *local_port, struct sa_end *remote);
-/* It is there now; remote NULL: it is to be forgotten. Memory that is out means that it is not called back. */
-void peers_set(struct peers *p, const char *tunnel, uint16_t local_port, const struct sa_end *remote);
+bool peers_find(const struct peers *p, const char *tunnel, struct peer_place *at);
+/* It is there now. Memory that is out means that it is not called back. */
+void peers_set(struct peers *p, const char *tunnel, const struct peer_place *at);
+void peers_forget(struct peers *p, const char *tunnel);
+/* Forgets all that keep says false of. */
+typedef bool peers_keep_cb(void *arg, const char *tunnel, const struct peer_place *at);
+void peers_sift(struct peers *p, peers_keep_cb *keep, void *arg);
 /* Whether the file is not what it should be. */
 bool peers_changed(const struct peers *p);
 /* Writes the file if anything changed. Returns 0 or -errno. */

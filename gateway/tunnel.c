@@ -45,8 +45,7 @@ static uint64_t hash_text(const char *s, uint8_t place)
 	return s ? hash(s, strlen(s) + 1, place) : 0;
 }
 
-/* Of a tunnel by itself. */
-static uint64_t identity_alone(const struct conf_tunnel *c)
+uint64_t tunnel_identity(const struct conf_tunnel *c)
 {
 	struct {
 		struct addr local, remote;
@@ -65,9 +64,9 @@ static uint64_t identity_alone(const struct conf_tunnel *c)
 static uint64_t identity(const struct config *conf, const struct conf_tunnel *c)
 {
 	const struct conf_tunnel *over = c->over ? config_tunnel(conf, c->over) : NULL;
-	uint64_t h = over ? identity_alone(over) : 0;
+	uint64_t h = over ? tunnel_identity(over) : 0;
 
-	return identity_alone(c) ^ (over ? hash(&h, sizeof(h), 3) : 0);
+	return tunnel_identity(c) ^ (over ? hash(&h, sizeof(h), 3) : 0);
 }
 
 static struct tunnel *tunnel_new(const struct conf_tunnel *c)

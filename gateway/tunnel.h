@@ -84,6 +84,10 @@ struct tunnel *tunnels_by_name(const struct tunnels *t, const char *name);
 /* The tunnel of a connection's number, or NULL. */
 struct tunnel *tunnels_by_conn(const struct tunnels *t, uint32_t conn);
 
+/* A number for what makes a tunnel that of one branch, whatever it is called: type, outer addresses, key and identities. The
+ * same in every process. */
+uint64_t tunnel_identity(const struct conf_tunnel *c);
+
 /* Whether a reload to next keeps the tunnel (tunnels_new took it over). */
 bool tunnels_keeps(const struct tunnels *next, const struct tunnel *t);
 

@@ -4,17 +4,7 @@
  */
 #include "test/unit/ipsec_rig.h"
 
-static void write_peers(const char *text)
-{
-	char path[64];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/peers", ir.dir);
-	f = fopen(path, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	fclose(f);
-}
+#include <inttypes.h>
 
 /* ---- start ----------------------------------------------------------------------------------------------- */
 
@@ -36,32 +26,103 @@ static void numbers_of_connections(void **state)
 	assert_null(tunnels_by_conn(rig.gw.tunnels, 0x10000u | FS_SLOT(rig_at(A1)->id))); /* GRE has none */
 }
 
-/* Branches of the last run are called, where they were: but for those that are called anyway. At a reload none is. */
-static void branches_are_called_back(void **state)
+/* Another process, with the peers' file that the last one left. */
+static void start_again(const char *name, uint64_t identity, const char *where)
 {
-	static struct rig_next next;
-	const struct stub_call *c;
+	FILE *f;
 
-	(void)state;
 	ipsec_end();
 	for (size_t i = 0; i < NIPSEC; i++)
-		rig_at(ipsec_tunnels[i])->ipsec->conn = 0; /* another process */
-	write_peers("p1 4500 203.0.113.77 1024\nq1 500 203.0.113.7 500\nx1 4500 2001:db8::2 4500\n");
-	rig.ct[Q1].ike.initiate = true;
+		rig_at(ipsec_tunnels[i])->ipsec->conn = 0;
+	f = fopen(peers_path(), "w");
+	assert_non_null(f);
+	fprintf(f, "%s %016" PRIx64 " %s\n", name, identity, where);
+	fclose(f);
 	stub.ncalls = 0;
 	ipsec_begin(true);
-	assert_int_equal(did_count(DID_INITIATE, 0), 2);
-	assert_int_equal(did_count(DID_INITIATE, conn_of(Q1)), 0);
-	c = did_last(DID_INITIATE);
-	assert_int_equal(c->id, conn_of(X1));
-	assert_true(c->has_remote && c->remote.port == 4500 && !addr_is4(&c->remote.a));
-	assert_int_equal(c->local_port, 4500);
-	rig_next_begin(&next);
+}
+
+/* Branches of the last run are called, where they were: but for those that are called anyway. One whose tunnel is another's
+ * now is called where that one's is configured to be, if it is. What is of no tunnel any more is forgotten. */
+static void branches_are_called_back(void **state)
+{
+	enum { SAME, ANOTHER };
+	static const struct {
+		const char *what, *name;
+		unsigned tunnel; /* that is called */
+		int identity;
+		const char *where;
+		const char *remote; /* that is called; NULL: as configured */
+		uint16_t port, local_port;
+		bool calls, keeps;
+	} rows[] = {
+		{"from anywhere", "p1", P1, SAME, "4500 203.0.113.77 1024", "203.0.113.77", 1024, 4500, true,
+			true},
+		{"from anywhere, IPv6", "p1", P1, SAME, "500 2001:db8::2 500", "2001:db8::2", 500, 500, true,
+			true},
+		{"from anywhere, and another's", "p1", P1, ANOTHER, "4500 203.0.113.77 1024", NULL, 0, 0,
+			false, false},
+		{"where it is configured to be", "x1", X1, SAME, "4500 203.0.113.8 1024", "203.0.113.8", 1024,
+			4500, true, true},
+		{"moved", "x1", X1, SAME, "4500 2001:db8::2 4500", "2001:db8::2", 4500, 4500, true, true},
+		{"configured anew", "x1", X1, ANOTHER, "4500 203.0.113.77 1024", NULL, 0, IKE_PORT, true,
+			false},
+		{"configured anew, to where it was", "x1", X1, ANOTHER, "4500 203.0.113.8 1024",
+			"203.0.113.8", 1024, 4500, true, false},
+		{"called anyway", "q1", Q1, SAME, "500 203.0.113.7 500", NULL, 0, 0, false, true},
+		{"not of IPsec", "p2", P2, SAME, "500 203.0.113.7 500", NULL, 0, 0, false, false},
+		{"gone", "p0", P1, SAME, "500 203.0.113.7 500", NULL, 0, 0, false, false},
+	};
+
+	(void)state;
+	rig.ct[Q1].ike.initiate = true;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const struct conf_tunnel *t = &rig.ct[rows[i].tunnel];
+		uint64_t identity = tunnel_identity(t) + (rows[i].identity == ANOTHER);
+		struct addr remote;
+		const struct stub_call *c;
+
+		print_message("  %s\n", rows[i].what);
+		start_again(rows[i].name, identity, rows[i].where);
+		assert_int_equal(did_count(DID_ADD, 0), NIPSEC);
+		assert_int_equal(did_count(DID_INITIATE, 0), rows[i].calls);
+		assert_int_equal(peers_has(rows[i].name, rows[i].where), rows[i].keeps);
+		assert_int_equal(peers_has(rows[i].name, ""), rows[i].keeps);
+		if (!rows[i].calls)
+			continue;
+		c = did_last(DID_INITIATE);
+		assert_int_equal(c->id, conn_of(rows[i].tunnel));
+		assert_int_equal(c->has_remote, rows[i].remote != NULL);
+		assert_int_equal(c->local_port, rows[i].local_port);
+		if (!rows[i].remote)
+			continue;
+		remote = test_addr(rows[i].remote);
+		assert_true(addr_eq(&c->remote.a, &remote));
+		assert_int_equal(c->remote.port, rows[i].port);
+	}
+}
+
+/* At a reload nobody is; and a connection that could not be added is forgotten with its tunnel, too. */
+static void a_reload_calls_nobody(void **state)
+{
+	static struct rig_next next[2];
+
+	(void)state;
+	start_again("p1", tunnel_identity(&rig.ct[P1]), "4500 203.0.113.77 1024");
+	rig_next_begin(&next[0]);
 	for (size_t i = 0; i < NIPSEC; i++)
-		next.ct[ipsec_tunnels[i]].ike.psk = (char *)(uintptr_t) "new";
-	ipsec_rig_reload(&next);
+		next[0].ct[ipsec_tunnels[i]].ike.psk = (char *)(uintptr_t) "new";
+	stub.add_err = -ENOENT;
+	ipsec_rig_reload(&next[0]);
+	stub.add_err = 0;
 	assert_int_equal(did_count(DID_ADD, 0), 2 * NIPSEC);
-	assert_int_equal(did_count(DID_INITIATE, 0), 2);
+	assert_int_equal(did_count(DID_INITIATE, 0), 1);
+	assert_true(peers_has("p1", "4500 203.0.113.77 1024"));
+	next[1] = next[0];
+	next[1].conf.tunnels = next[1].ct;
+	rig_next_remove(&next[1], "p1");
+	ipsec_rig_reload(&next[1]);
+	assert_false(peers_has("p1", ""));
 }
 
 /* A machine without IPv6 does without; any other socket that cannot be had is the end, and nothing is left open. */
@@ -101,7 +162,7 @@ static void states(void **state)
 	struct tunnel *t = rig_at(P1);
 
 	(void)state;
-	assert_false(peers_has("p1"));
+	assert_false(peers_has("p1", ""));
 	c = child_begin(P1);
 	say_status(c, IKE_STATE_CONNECTING, 0, 0);
 	heard();
@@ -118,13 +179,14 @@ static void states(void **state)
 	say_status(c, IKE_STATE_UP, c->ike, 0);
 	heard();
 	assert_int_equal(t->ipsec->status_ms, rig.now);
-	assert_true(peers_file_has("p1 4500 203.0.113.5 4500")); /* at once: the next moment may be a kill */
+	assert_true(
+		peers_file_has("p1", "4500 203.0.113.5 4500")); /* at once: the next moment may be a kill */
 	say_moved(c, &moved);
 	say_status(c, IKE_STATE_UP, c->ike, 0);
 	heard();
-	assert_true(
-		peers_file_has("p1 4500 203.0.113.5 4500")); /* but not for each of many that come at once */
-	assert_true(peers_has("p1 4500 2001:db8::77 4500"));
+	assert_true(peers_file_has(
+		"p1", "4500 203.0.113.5 4500")); /* but not for each of many that come at once */
+	assert_true(peers_has("p1", "4500 2001:db8::77 4500"));
 	assert_true(addr_eq(&t->ipsec->remote.a, &moved.a));
 	for (unsigned i = 0; i < 3; i++) {
 		e = event(IKE_EVENT_FAILED, i < 2 ? c->conn : 0);
@@ -142,7 +204,7 @@ static void states(void **state)
 	say_status(c, IKE_STATE_DOWN, c->ike, 0);
 	heard();
 	assert_int_equal(t->ipsec->status.state, IKE_STATE_DOWN);
-	assert_true(peers_has("p1 ")); /* to be called back after a restart */
+	assert_true(peers_has("p1", "")); /* to be called back after a restart */
 }
 
 /* SAs that the database does not take are gone, and nothing else is; the key exchange is told to end them. */
@@ -358,6 +420,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(numbers_of_connections),
 		CASE(branches_are_called_back),
+		CASE(a_reload_calls_nobody),
 		CASE(opening),
 		CASE(states),
 		CASE(sas_that_are_not_taken),

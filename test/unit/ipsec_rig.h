@@ -132,10 +132,16 @@ static inline int ipsec_rig_up(void **state)
 	return 0;
 }
 
+static inline const char *peers_path(void)
+{
+	static char path[64];
+
+	snprintf(path, sizeof(path), "%s/peers", ir.dir);
+	return path;
+}
+
 static inline int ipsec_rig_down(void **state)
 {
-	char path[64];
-
 	ipsec_end();
 	for (unsigned i = 0; i < ir.nchildren; i++) {
 		crypto_key_free(ir.child[i].send.key);
@@ -144,8 +150,7 @@ static inline int ipsec_rig_down(void **state)
 	assert_int_equal(crypto_keys_count(ir.keys), 0);
 	crypto_free(ir.crypto);
 	crypto_keys_free(ir.keys);
-	snprintf(path, sizeof(path), "%s/peers", ir.dir);
-	unlink(path);
+	unlink(peers_path());
 	assert_int_equal(rmdir(ir.dir), 0);
 	return rig_down(state);
 }
@@ -357,28 +362,28 @@ static inline void all_up(void)
 		child_up(child_begin(ipsec_tunnels[i]));
 }
 
-/* Whether a line of the file of peers, as it lies there now, begins so. */
-static inline bool peers_file_has(const char *line)
+/* Whether the file of peers, as it lies there now, has the tunnel, and at a place that begins so. */
+static inline bool peers_file_has(const char *name, const char *where)
 {
-	char path[64], have[256];
+	char have[256], tunnel[64], at[128];
+	FILE *f = fopen(peers_path(), "r");
 	bool found = false;
-	FILE *f;
 
-	snprintf(path, sizeof(path), "%s/peers", ir.dir);
-	f = fopen(path, "r");
-	while (f && fgets(have, sizeof(have), f))
-		found |= strstr(have, line) == have;
+	while (f && fgets(have, sizeof(have), f)) {
+		assert_int_equal(sscanf(have, "%63s %*x %127[^\n]", tunnel, at), 2);
+		found |= strcmp(tunnel, name) == 0 && strncmp(at, where, strlen(where)) == 0;
+	}
 	if (f)
 		fclose(f);
 	return found;
 }
 
 /* The same a tenth of a second later, which is when it has been written at the latest. */
-static inline bool peers_has(const char *line)
+static inline bool peers_has(const char *name, const char *where)
 {
 	rig.now += 100;
 	ipsec_tick(rig.gw.ipsec);
-	return peers_file_has(line);
+	return peers_file_has(name, where);
 }
 
 /* ---- the branches --------------------------------------------------------------------------------------- */
