@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define TICK_BUDGET  4096 /* SAs looked at ten times a second */
+#define TICK_BUDGET 4096 /* SAs looked at ten times a second */
+#define SEEN_MS                                                                                              \
+	300000 /* between two times that it is noted who is up: so wrong the file may be after a kill */
 #define UNPROVEN_MTU 1280 /* what an ICMP error that quotes no SPI can lower the path's MTU to */
 
 static const char *const port_names[IPSEC_PORTS] = {"UDP port 500", "UDP port 4500", "ESP"};
@@ -56,6 +58,12 @@ void ipsec_tick(struct ipsec *s)
 
 void ipsec_second(struct ipsec *s)
 {
+	uint64_t now = gateway_now();
+
+	if (now >= s->seen_ms + SEEN_MS) {
+		s->seen_ms = now;
+		ipsec_seen_all(s, now);
+	}
 	if (!s->unlocked_told && !crypto_keys_locked(s->keys)) {
 		s->unlocked_told = true;
 		log_warning(s->gw->log, "ipsec", NULL,
@@ -182,7 +190,7 @@ int ipsec_open(struct ipsec **out, struct gateway *gw, char *err, size_t errlen)
 	if (r == 0)
 		r = sad_new(&s->sad);
 	if (r == 0)
-		r = peers_open(&s->peers, gw->conf->gateway.state_dir);
+		r = peers_open(&s->peers, gw->conf->gateway.state_dir, gateway_now() / 1000);
 	if (r == 0)
 		r = mailbox_new(&s->box, wake, s);
 	if (r == 0)
@@ -229,8 +237,10 @@ void ipsec_close(struct ipsec *s)
 		ike_stop(s->ike);
 	if (s->box)
 		ipsec_drain(s);
-	if (s->peers)
+	if (s->peers) {
+		ipsec_seen_all(s, gateway_now());
 		(void)peers_write(s->peers);
+	}
 	if (!s->handles) {
 		ipsec_free(s);
 		return;

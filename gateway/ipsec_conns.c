@@ -5,6 +5,10 @@
 #include <errno.h>
 #include <stdio.h>
 
+/* A branch that was up longer ago has found out, and another may have its address by now (RFC 7296 2.15: whoever is called
+ * gets what is needed to guess a weak key). */
+#define CALL_BACK_S 3600
+
 /* The connection and all of its SAs: none is used from here on, whatever the key exchange still has to say to the peer. */
 static void end_connection(struct ipsec *s, struct tunnel *t)
 {
@@ -80,6 +84,24 @@ static void fill_connection(struct ike_conn *k, const struct tunnel *t)
 		.tfc = (uint16_t)i->tfc_padding};
 }
 
+/* ---- calling back --------------------------------------------------------------------------------------- */
+
+void ipsec_seen(struct ipsec *s, const struct tunnel *t, const struct ike_status *st, uint64_t now)
+{
+	const struct peer_place at = {tunnel_identity(t->conf), st->local.port, st->remote, now / 1000};
+
+	peers_set(s->peers, t->conf->name, &at);
+}
+
+void ipsec_seen_all(struct ipsec *s, uint64_t now)
+{
+	struct tunnel *t;
+
+	for (uint32_t i = 0; (t = tunnels_at(s->gw->tunnels, i)); i++)
+		if (t->ipsec && t->ipsec->status.state == IKE_STATE_UP)
+			ipsec_seen(s, t, &t->ipsec->status, now);
+}
+
 /* A branch of the last run, where it was seen last: unless we call it anyway. If the tunnel has become another's meanwhile,
  * its branch is where the configuration says, and nowhere else; through a NAT, by the mapping that was known. */
 static void call_back(struct ipsec *s, const struct tunnel *t)
@@ -87,7 +109,7 @@ static void call_back(struct ipsec *s, const struct tunnel *t)
 	const struct addr *configured = &t->conf->remote;
 	struct peer_place at;
 
-	if (!peers_find(s->peers, t->conf->name, &at))
+	if (!peers_find(s->peers, t->conf->name, &at) || gateway_now() / 1000 - at.seen_s > CALL_BACK_S)
 		return;
 	if (!addr_is_none(configured) && t->conf->ike.initiate)
 		return;
@@ -105,6 +127,8 @@ static bool is_of_tunnel(void *arg, const char *name, const struct peer_place *a
 
 	return t && t->ipsec && at->identity == tunnel_identity(t->conf);
 }
+
+/* ---- at a start and a reload ------------------------------------------------------------------------------ */
 
 void ipsec_enter(struct ipsec *s, bool first)
 {

@@ -99,8 +99,7 @@ static void on_status(struct ipsec *s, const struct ike_event *e, uint64_t now)
 		return;
 	if (st->state == IKE_STATE_UP) {
 		sad_ike_current(s->sad, e->tunnel, st->ike, e->old);
-		peers_set(s->peers, t->conf->name,
-			&(struct peer_place){tunnel_identity(t->conf), st->local.port, st->remote});
+		ipsec_seen(s, t, st, now);
 		if (st->ike != t->ipsec->status.ike)
 			log_notice(s->gw->log, "tunnel", t->conf->name, "%s with %s at %s port %u, %s",
 				e->old ? "IKE_SA renewed" : "IKE_SA established", st->remote_id,

@@ -43,6 +43,7 @@ struct ipsec {
 	uint32_t lost[IPSEC_PORTS][2]; /* as last read */
 	uint16_t generation;           /* of the last connection's number */
 	uint64_t written_ms;           /* the last time that the peers' file was */
+	uint64_t seen_ms;              /* the last time that branches that are up were looked for */
 	struct log_limit unknown_log;
 
 	/* of the batch that is being received */
@@ -59,6 +60,11 @@ void ipsec_refresh(struct ipsec *s, struct tunnel *t, uint64_t now);
 struct tunnel *ipsec_tunnel(const struct ipsec *s, uint32_t conn);
 /* ipsec_events.c: writes the peers' file, if anything changed and it was not written just now. */
 void ipsec_write_peers(struct ipsec *s, uint64_t now);
+
+/* ipsec_conns.c: where a tunnel's branch is now, as its IKE_SA (which is up) says. */
+void ipsec_seen(struct ipsec *s, const struct tunnel *t, const struct ike_status *st, uint64_t now);
+/* ipsec_conns.c: the same of all that are up. */
+void ipsec_seen_all(struct ipsec *s, uint64_t now);
 
 /* rx_ipsec.c: takes a ready socket's packets. Returns how many datagrams came. */
 unsigned rx_ipsec(struct ipsec *s, struct ipsec_sock *sock);

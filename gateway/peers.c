@@ -13,7 +13,7 @@
 #define NAME_MAX_LEN 63
 #define LINE_LEN     256
 #define PEERS_MAX    65536u
-#define WORDS        5 /* of a line */
+#define WORDS        6 /* of a line */
 
 struct peer {
 	char name[NAME_MAX_LEN + 1];
@@ -101,7 +101,7 @@ static bool make_room(struct peers *p)
 
 static bool is_same(const struct peer_place *a, const struct peer_place *b)
 {
-	return a->identity == b->identity && a->local_port == b->local_port &&
+	return a->identity == b->identity && a->local_port == b->local_port && a->seen_s == b->seen_s &&
 	       a->remote.port == b->remote.port && addr_eq(&a->remote.a, &b->remote.a);
 }
 
@@ -144,8 +144,16 @@ static bool identity_of(const char *s, uint64_t *out)
 	return true;
 }
 
+static bool time_of(const char *s, uint64_t *out)
+{
+	size_t n = strspn(s, "0123456789");
+
+	*out = strtoull(s, NULL, 10);
+	return n > 0 && n < 19 && !s[n];
+}
+
 /* A line that is not one of ours is left out. */
-static void take_line(struct peers *p, char *line)
+static void take_line(struct peers *p, char *line, uint64_t now_s)
 {
 	char *rest = line, *word[WORDS + 1] = {NULL};
 	struct peer_place at;
@@ -153,7 +161,8 @@ static void take_line(struct peers *p, char *line)
 
 	while (n < WORDS + 1 && (word[n] = strtok_r(n ? NULL : line, " \n", &rest)))
 		n++;
-	if (n != WORDS || !identity_of(word[1], &at.identity) || addr_parse(word[3], &at.remote.a) < 0)
+	if (n != WORDS || !identity_of(word[1], &at.identity) || addr_parse(word[3], &at.remote.a) < 0 ||
+		!time_of(word[5], &at.seen_s) || at.seen_s > now_s)
 		return;
 	at.local_port = port_of(word[2]);
 	at.remote.port = port_of(word[4]);
@@ -161,7 +170,7 @@ static void take_line(struct peers *p, char *line)
 		peers_set(p, word[0], &at);
 }
 
-static void read_file(struct peers *p)
+static void read_file(struct peers *p, uint64_t now_s)
 {
 	char line[LINE_LEN];
 	FILE *f = fopen(p->path, "re");
@@ -169,12 +178,12 @@ static void read_file(struct peers *p)
 	if (!f)
 		return;
 	while (fgets(line, sizeof(line), f))
-		take_line(p, line);
+		take_line(p, line, now_s);
 	fclose(f);
 	p->changed = false;
 }
 
-int peers_open(struct peers **out, const char *dir)
+int peers_open(struct peers **out, const char *dir, uint64_t now_s)
 {
 	struct peers *p = calloc(1, sizeof(*p));
 
@@ -188,7 +197,7 @@ int peers_open(struct peers **out, const char *dir)
 		peers_free(p);
 		return -ENOMEM;
 	}
-	read_file(p);
+	read_file(p, now_s);
 	*out = p;
 	return 0;
 }
@@ -229,8 +238,8 @@ int peers_write(struct peers *p)
 	for (size_t i = 0; i < p->n; i++) {
 		const struct peer_place *at = &p->v[i].at;
 
-		fprintf(f, "%s %016" PRIx64 " %u %s %u\n", p->v[i].name, at->identity, at->local_port,
-			addr_str(&at->remote.a, text), at->remote.port);
+		fprintf(f, "%s %016" PRIx64 " %u %s %u %" PRIu64 "\n", p->v[i].name, at->identity,
+			at->local_port, addr_str(&at->remote.a, text), at->remote.port, at->seen_s);
 	}
 	if (ferror(f))
 		r = -EIO;

@@ -5,8 +5,9 @@
  * until they notice. So it calls them back, from where and to where they last spoke. The file holds no secrets, and nobody
  * is trusted for being in it: who is called has to prove who it is.
  *
- * One line a tunnel: NAME IDENTITY LOCAL-PORT REMOTE-ADDRESS REMOTE-PORT. The identity is that of tunnel_identity(), by which
- * a later start tells whether the tunnel of that name is still the same branch's.
+ * One line a tunnel: NAME IDENTITY LOCAL-PORT REMOTE-ADDRESS REMOTE-PORT SEEN. The identity is that of tunnel_identity(), by
+ * which a later start tells whether the tunnel of that name is still the same branch's. Seen is when it was last up, in
+ * seconds since the machine started (CLOCK_BOOTTIME), as nothing sets that clock; a time to come is of before a reboot.
  */
 #ifndef ARRD_GATEWAY_PEERS_H
 #define ARRD_GATEWAY_PEERS_H
@@ -19,10 +20,12 @@ struct peer_place {
 	uint64_t identity;
 	uint16_t local_port; /* of ours */
 	struct sa_end remote;
+	uint64_t seen_s; /* when it was last up there, CLOCK_BOOTTIME */
 };
 
-/* Reads the file in dir; one that is not there or makes no sense is an empty one. Returns 0 or -ENOMEM. */
-int peers_open(struct peers **out, const char *dir);
+/* Reads the file in dir; one that is not there or makes no sense is an empty one. now_s: CLOCK_BOOTTIME. Returns 0 or
+ * -ENOMEM. */
+int peers_open(struct peers **out, const char *dir, uint64_t now_s);
 void peers_free(struct peers *p); /* NULL is allowed */
 
 /* Where the tunnel's branch was last seen. False: never. */

@@ -26,19 +26,25 @@ static void numbers_of_connections(void **state)
 	assert_null(tunnels_by_conn(rig.gw.tunnels, 0x10000u | FS_SLOT(rig_at(A1)->id))); /* GRE has none */
 }
 
-/* Another process, with the peers' file that the last one left. */
-static void start_again(const char *name, uint64_t identity, const char *where)
+/* This process ends. */
+static void stop(void)
+{
+	ipsec_end();
+	for (size_t i = 0; i < NIPSEC; i++)
+		*rig_at(ipsec_tunnels[i])->ipsec = (struct tunnel_ipsec){.conn = 0};
+	stub.ncalls = 0;
+}
+
+/* Another process begins, with the peers' file that the last one left. */
+static void start_again(const char *name, uint64_t identity, const char *where, uint64_t seen_s)
 {
 	FILE *f;
 
-	ipsec_end();
-	for (size_t i = 0; i < NIPSEC; i++)
-		rig_at(ipsec_tunnels[i])->ipsec->conn = 0;
+	stop();
 	f = fopen(peers_path(), "w");
 	assert_non_null(f);
-	fprintf(f, "%s %016" PRIx64 " %s\n", name, identity, where);
+	fprintf(f, "%s %016" PRIx64 " %s %" PRIu64 "\n", name, identity, where, seen_s);
 	fclose(f);
-	stub.ncalls = 0;
 	ipsec_begin(true);
 }
 
@@ -83,7 +89,7 @@ static void branches_are_called_back(void **state)
 		const struct stub_call *c;
 
 		print_message("  %s\n", rows[i].what);
-		start_again(rows[i].name, identity, rows[i].where);
+		start_again(rows[i].name, identity, rows[i].where, rig.now / 1000);
 		assert_int_equal(did_count(DID_ADD, 0), NIPSEC);
 		assert_int_equal(did_count(DID_INITIATE, 0), rows[i].calls);
 		assert_int_equal(peers_has(rows[i].name, rows[i].where), rows[i].keeps);
@@ -102,13 +108,80 @@ static void branches_are_called_back(void **state)
 	}
 }
 
+/* Who was there too long ago is not called, unless by the operator; a time to come is of before the machine was started. */
+static void calling_back_has_an_end(void **state)
+{
+	static const struct {
+		uint64_t ago_s;
+		bool calls, keeps;
+	} rows[] = {{0, true, true}, {3600, true, true}, {3601, false, true}, {9000, false, true},
+		{UINT64_MAX, false, false}};
+
+	(void)state;
+	rig.now = 10000000;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		print_message("  %" PRIu64 " s ago\n", rows[i].ago_s);
+		start_again("p1", tunnel_identity(&rig.ct[P1]), "4500 203.0.113.77 1024",
+			rig.now / 1000 - rows[i].ago_s);
+		assert_int_equal(did_count(DID_INITIATE, 0), rows[i].calls);
+		assert_int_equal(ipsec_steer(rig.gw.ipsec, rig_at(P1), IPSEC_INITIATE),
+			rows[i].keeps ? 0 : -EDESTADDRREQ);
+	}
+}
+
+static void assert_seen(const char *where, uint64_t at_s)
+{
+	char line[128];
+
+	snprintf(line, sizeof(line), "%s %" PRIu64, where, at_s);
+	assert_true(peers_has("p1", line));
+}
+
+/* It is noted every five minutes that a branch is up, and once more at the end. */
+static void when_it_was_up(void **state)
+{
+	const char *where = "4500 203.0.113.5 4500";
+	struct child *c;
+	uint64_t up_s, then_s;
+
+	(void)state;
+	ipsec_second(rig.gw.ipsec);
+	c = child_up(child_begin(P1));
+	up_s = rig.now / 1000;
+	for (unsigned i = 0; i < 299; i++) {
+		rig.now += 1000;
+		ipsec_second(rig.gw.ipsec);
+	}
+	assert_seen(where, up_s);
+	rig.now += 1000;
+	then_s = rig.now / 1000;
+	ipsec_second(rig.gw.ipsec);
+	assert_seen(where, then_s);
+	rig.now += 100000;
+	then_s = rig.now / 1000;
+	stop();
+	ipsec_begin(true);
+	assert_seen(where, then_s);
+	assert_int_equal(did_count(DID_INITIATE, conn_of(P1)), 1);
+
+	c = child_up(child_begin(P1));
+	then_s = rig.now / 1000;
+	say_status(c, IKE_STATE_DOWN, c->ike, 0);
+	heard();
+	rig.now += 400000;
+	ipsec_second(rig.gw.ipsec);
+	stop();
+	ipsec_begin(true);
+	assert_seen(where, then_s);
+}
+
 /* At a reload nobody is; and a connection that could not be added is forgotten with its tunnel, too. */
 static void a_reload_calls_nobody(void **state)
 {
 	static struct rig_next next[2];
 
 	(void)state;
-	start_again("p1", tunnel_identity(&rig.ct[P1]), "4500 203.0.113.77 1024");
+	start_again("p1", tunnel_identity(&rig.ct[P1]), "4500 203.0.113.77 1024", rig.now / 1000);
 	rig_next_begin(&next[0]);
 	for (size_t i = 0; i < NIPSEC; i++)
 		next[0].ct[ipsec_tunnels[i]].ike.psk = (char *)(uintptr_t) "new";
@@ -420,6 +493,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(numbers_of_connections),
 		CASE(branches_are_called_back),
+		CASE(calling_back_has_an_end),
+		CASE(when_it_was_up),
 		CASE(a_reload_calls_nobody),
 		CASE(opening),
 		CASE(states),

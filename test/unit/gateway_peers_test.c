@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#define NOW 1000
+
 static char dir[64];
 
 static int make_dir(void **state)
@@ -39,7 +41,8 @@ static int remove_dir(void **state)
 
 static struct peer_place at(uint16_t local_port, const char *address, uint16_t port)
 {
-	struct peer_place p = {.identity = 0x0123456789abcdef, .local_port = local_port, .remote.port = port};
+	struct peer_place p = {
+		.identity = 0x0123456789abcdef, .local_port = local_port, .remote.port = port, .seen_s = 77};
 
 	assert_int_equal(addr_parse(address, &p.remote.a), 0);
 	return p;
@@ -49,7 +52,7 @@ static struct peers *opened(void)
 {
 	struct peers *p;
 
-	assert_int_equal(peers_open(&p, dir), 0);
+	assert_int_equal(peers_open(&p, dir, NOW), 0);
 	return p;
 }
 
@@ -60,6 +63,7 @@ static void assert_at(
 
 	assert_true(peers_find(p, name, &got));
 	assert_int_equal(got.identity, want.identity);
+	assert_int_equal(got.seen_s, 77);
 	assert_int_equal(got.local_port, local_port);
 	assert_int_equal(got.remote.port, port);
 	assert_true(addr_eq(&got.remote.a, &want.remote.a));
@@ -121,11 +125,12 @@ static void writes_only_what_changed(void **state)
 	peers_set(p, "x", &a); /* as it is */
 	assert_int_equal(peers_write(p), 0);
 	assert_int_not_equal(access(in_dir("peers"), F_OK), 0);
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < 5; i++) {
 		a.remote.port += i == 0;
 		a.local_port += i == 1;
 		a.identity += i == 2;
 		a.remote.a.b[15] ^= i == 3;
+		a.seen_s += i == 4;
 		peers_set(p, "x", &a);
 		assert_int_equal(peers_write(p), 0);
 		assert_int_equal(unlink(in_dir("peers")), 0);
@@ -205,27 +210,31 @@ static void damaged_lines_are_left_out(void **state)
 	struct peers *p;
 
 	(void)state;
-	write_text("good " ID " 4500 192.0.2.1 4500\n"
+	write_text("good " ID " 4500 192.0.2.1 4500 77\n"
 		   "\n"
-		   "short " ID " 4500 192.0.2.1\n"
-		   "no-identity 4500 192.0.2.1 4500\n"
-		   "short-identity 123456789abcdef 4500 192.0.2.1 4500\n"
-		   "long-identity " ID "0 4500 192.0.2.1 4500\n"
-		   "odd-identity 0x23456789abcdef 4500 192.0.2.1 4500\n"
-		   "no-address " ID " 4500 192.0.2 4500\n"
-		   "no-port " ID " 4500 192.0.2.1 0\n"
-		   "large-port " ID " 4500 192.0.2.1 65536\n"
-		   "large-local " ID " 70000 192.0.2.1 500\n"
-		   "more " ID " 4500 192.0.2.1 4500 x\n"
+		   "short " ID " 4500 192.0.2.1 4500\n"
+		   "no-identity 4500 192.0.2.1 4500 77\n"
+		   "short-identity 123456789abcdef 4500 192.0.2.1 4500 77\n"
+		   "long-identity " ID "0 4500 192.0.2.1 4500 77\n"
+		   "odd-identity 0x23456789abcdef 4500 192.0.2.1 4500 77\n"
+		   "no-address " ID " 4500 192.0.2 4500 77\n"
+		   "no-port " ID " 4500 192.0.2.1 0 77\n"
+		   "large-port " ID " 4500 192.0.2.1 65536 77\n"
+		   "large-local " ID " 70000 192.0.2.1 500 77\n"
+		   "no-time " ID " 4500 192.0.2.1 4500 now\n"
+		   "odd-time " ID " 4500 192.0.2.1 4500 77s\n"
+		   "long-time " ID " 4500 192.0.2.1 4500 18446744073709551693\n"
+		   "to-come " ID " 4500 192.0.2.1 4500 1001\n"
+		   "more " ID " 4500 192.0.2.1 4500 x 77\n"
 		   "a-name-that-is-longer-than-a-name-of-a-tunnel-can-ever-be-in-a-configuration " ID " 4500 "
-		   "192.0.2.1 4500\n"
-		   "last " ID " 500 2001:db8::1 500");
+		   "192.0.2.1 4500 77\n"
+		   "last " ID " 500 2001:db8::1 500 1000");
 	p = opened();
 	assert_at(p, "good", 4500, "192.0.2.1", 4500);
-	assert_at(p, "last", 500, "2001:db8::1", 500);
+	assert_true(has(p, "last"));
 	for (const char *const *n = (const char *const[]){"short", "no-identity", "short-identity",
 		     "long-identity", "odd-identity", "no-address", "no-port", "large-port", "large-local",
-		     "more", NULL};
+		     "no-time", "odd-time", "long-time", "to-come", "more", NULL};
 		*n; n++)
 		assert_false(has(p, *n));
 	peers_free(p);
@@ -237,7 +246,7 @@ static void a_directory_that_is_gone(void **state)
 	struct peers *p;
 
 	(void)state;
-	assert_int_equal(peers_open(&p, "/nowhere/at/all"), 0);
+	assert_int_equal(peers_open(&p, "/nowhere/at/all", NOW), 0);
 	peers_set(p, "x", &a);
 	assert_true(peers_write(p) < 0);
 	assert_true(peers_write(p) < 0); /* still to be written */
