@@ -114,7 +114,8 @@ enum drop ike_receive(struct ike *ike, const struct sa_end *local, const struct 
 	const uint8_t *data, uint32_t len);
 /* An SA reached a limit: renew it, or (hard) end it. */
 void ike_expire(struct ike *ike, const struct sa *sa, bool hard);
-/* Good ESP came from another address or port than the SA's (call it after ICV and replay check passed). */
+/* Good ESP came from another address or port than the SA's (call it after ICV and replay check passed). If the peer is
+ * behind a NAT, the connection follows, whoever began it (RFC 7296 2.23). */
 void ike_mapping(struct ike *ike, const struct sa *inbound, const struct sa_end *remote);
 
 /* ---- to the loop ------------------------------------------------------------------------------------ */

@@ -170,6 +170,21 @@ static void rekey(ike_sa_id_t *id, bool child)
 	checkin(sa, status);
 }
 
+/* The end of a peer behind a NAT is another one: good packets come from there. For one that is behind none that means nothing
+ * (RFC 7296 2.23), but for MOBIKE, which tells. libcharon would not follow either where it has begun the IKE_SA and sees
+ * itself behind a NAT, which may be what has changed. A gateway's NAT is a static one, or branches would not find it. */
+static void follow(const struct order *o)
+{
+	ike_sa_t *sa = charon->child_sa_manager->checkout(
+		charon->child_sa_manager, PROTO_ESP, htonl(o->spi), o->local, NULL);
+
+	if (!sa)
+		return;
+	if (sa->has_condition(sa, COND_NAT_THERE))
+		sa->update_hosts(sa, NULL, o->remote, UPDATE_HOSTS_FORCE_REMOTE);
+	checkin(sa, SUCCESS);
+}
+
 static job_requeue_t carry_out(void *arg)
 {
 	struct order *o = arg;
@@ -197,7 +212,7 @@ static job_requeue_t carry_out(void *arg)
 		charon->kernel->expire(charon->kernel, IPPROTO_ESP, htonl(o->spi), o->local, o->hard);
 		break;
 	case ORDER_MAPPING:
-		charon->kernel->mapping(charon->kernel, IPPROTO_ESP, htonl(o->spi), o->local, o->remote);
+		follow(o);
 		break;
 	}
 	return JOB_REQUEUE_NONE;

@@ -69,6 +69,24 @@ def behind_one_nat(c):
     c.check({a for a, _ in remotes} == {"203.0.113.11"} and len(remotes) == 2, f"remote ends: {remotes}")
 
 
+def follows(c, net, ports, address=None):
+    """A stream of branch 1 goes on while its NAT maps it anew: nothing is lost but what was under way to the old mapping."""
+    r = net.routers[1]
+    nat = r.between
+    stream = between.Stream(net, 1).ready()
+    tap = between.Tap(net, to_gateway=False)
+    low, high = (int(p) for p in ports.split("-"))
+    nat.move(ports, address)
+    c.wait(lambda: len([o for o in tap.listen() if low <= o.dport <= high]) > 100, 5, f"ESP to ports {ports}")
+    j = stream.end()
+    first = next(n for n, o in enumerate(tap.heard) if low <= o.dport <= high)
+    c.equal({(o.dst, low <= o.dport <= high) for o in tap.heard[first:]}, {(nat.address[4], True)},
+            "where ESP went after the first to the new mapping")
+    c.check(j["lost"] <= first + 8 + stream.overflowed() and j["wrong"] == 0, f"{first} to the old mapping; the stream: {j}")
+    c.equal(len(r.children("INSTALLED")), 1, "CHILD_SAs")
+    r.ping()
+
+
 @case(needs=ipsec.NEEDS)
 def rebinding(c):
     """
@@ -78,21 +96,57 @@ def rebinding(c):
     answers go there: none is lost but those that were under way to the old mapping.
     """
     net = ipsec.Net(c, sites=1, branch=behind, tunnel={"remote": "any"})
-    r = net.routers[1]
-    nat = r.between
     for ports, address in (("30000-30999", None), ("40000-40999", "203.0.113.111")):
-        stream = between.Stream(net, 1).ready()
-        tap = between.Tap(net, to_gateway=False)
-        low, high = (int(p) for p in ports.split("-"))
-        nat.move(ports, address)
-        c.wait(lambda: len([o for o in tap.listen() if low <= o.dport <= high]) > 100, 5, f"ESP to ports {ports}")
-        j = stream.end()
-        first = next(n for n, o in enumerate(tap.heard) if low <= o.dport <= high)
-        c.equal({(o.dst, low <= o.dport <= high) for o in tap.heard[first:]}, {(nat.address[4], True)},
-                "where ESP went after the first to the new mapping")
-        c.check(j["lost"] <= first + 8 + stream.overflowed() and j["wrong"] == 0, f"{first} to the old mapping; the stream: {j}")
-        c.equal(len(r.children("INSTALLED")), 1, "CHILD_SAs")
-        r.ping()
+        follows(c, net, ports, address)
+
+
+class BothWays(between.Nat):
+    """The branch knows the gateway by another address, too: as behind a NAT that forwards ports to it."""
+
+    def translate(self):
+        super().translate()
+        self.ns.run("nft -f -", input="add chain ip n pre { type nat hook prerouting priority -100; }\n"
+                    f"add rule ip n pre iif in0 ip daddr {between.IN} udp dport {{ 500, 4500 }} dnat to {self.net.local}\n")
+
+
+def called_back(c, nat, **conn):
+    """The gateway is restarted, calls the branch through the NAT, and so becomes the original initiator."""
+    net = ipsec.Net(c, sites=1, branch={"plugins": None, "between": nat, "conn": conn}, tunnel={"remote": "any"})
+    r = net.routers[1]
+    r.ping()
+    net.gateway.stop()
+    net.gateway.start()
+    c.wait(r.answers, 10, "a ping to be answered again")
+    c.equal(net.gateway.tunnel("t1")["ike"]["role"], "initiator", "the gateway's role")
+    c.wait(lambda: len(r.children("INSTALLED")) == 1, 5, "one CHILD_SA to be left")
+    return net
+
+
+@case(needs=ipsec.NEEDS)
+def rebinding_of_one_that_was_called(c):
+    """
+        br1: numbered datagrams -- rt1, strongSwan's defaults -- NAT: other ports; another address -- gw: stop, start -- inet
+
+    The same when the gateway had called the branch back.
+    """
+    net = called_back(c, between.Nat)
+    for ports, address in (("30000-30999", None), ("40000-40999", "203.0.113.111")):
+        follows(c, net, ports, address)
+
+
+@case(needs=ipsec.NEEDS)
+def rebinding_between_two_nats(c):
+    """
+        br1: numbered datagrams -- rt1, strongSwan's defaults -- NAT: other ports -- port forwarding -- gw: stop, start -- inet
+
+    The same with a gateway that is behind a NAT as well. Its own is a static one, or no branch would ever reach it: so
+    it follows even so (RFC 7296 2.23 would rather not, for those whose NAT may forget them).
+    """
+    net = called_back(c, BothWays, remote_addrs=between.IN)
+    c.equal(net.gateway.tunnel("t1")["ike"]["nat"], "both", "who is behind a NAT")
+    # The first time the branch may happen to have something to say by IKE, which would be enough (RFC 4555 3.8).
+    for ports in ("30000-30999", "40000-40999"):
+        follows(c, net, ports)
 
 
 @case(needs=ipsec.NEEDS)
