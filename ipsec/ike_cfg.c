@@ -9,9 +9,14 @@
 
 /* ---- ike_cfg, shared -------------------------------------------------------------------------------- */
 
+static unsigned bucket(const struct addr *a)
+{
+	return chunk_hash(chunk_create((u_char *)(uintptr_t)a->b, 16)) & (IKE_BUCKETS - 1);
+}
+
 static struct ike_share **share_bucket(struct ike *ike, const struct addr *remote)
 {
-	return &ike->shares[chunk_hash(chunk_create((u_char *)(uintptr_t)remote->b, 16)) & (IKE_BUCKETS - 1)];
+	return &ike->shares[bucket(remote)];
 }
 
 /* Everything that an ike_cfg is made of, in one line. The caller's. */
@@ -35,31 +40,39 @@ static char *share_key(const struct ike_conn *w)
 	return key;
 }
 
+/* Where it stands, or NULL at the place where it belongs. */
+static struct ike_local **local_find(struct ike *ike, const struct addr *a)
+{
+	struct ike_local **p = &ike->locals[bucket(a)];
+
+	while (*p && !addr_eq(&(*p)->a, a))
+		p = &(*p)->next;
+	return p;
+}
+
+bool ike_cfg_is_local(struct ike *ike, const struct addr *a)
+{
+	return *local_find(ike, a) != NULL;
+}
+
 static bool local_get(struct ike *ike, const struct addr *a)
 {
-	struct ike_local *l;
+	struct ike_local **p = local_find(ike, a);
 
-	for (l = ike->locals; l && !addr_eq(&l->a, a); l = l->next)
-		;
-	if (!l) {
-		l = calloc(1, sizeof(*l));
-		if (!l)
+	if (!*p) {
+		*p = calloc(1, sizeof(**p));
+		if (!*p)
 			return false;
-		l->a = *a;
-		l->next = ike->locals;
-		ike->locals = l;
+		(*p)->a = *a;
 	}
-	l->users++;
+	(*p)->users++;
 	return true;
 }
 
 static void local_put(struct ike *ike, const struct addr *a)
 {
-	struct ike_local **p, *l;
+	struct ike_local **p = local_find(ike, a), *l = *p;
 
-	for (p = &ike->locals; !addr_eq(&(*p)->a, a); p = &(*p)->next)
-		;
-	l = *p;
 	if (--l->users)
 		return;
 	*p = l->next;

@@ -2,8 +2,8 @@
 /* ike_net.c - libcharon's "kernel" for addresses and routes.
  *
  * Which address to send from is configured, and the kernel's routes are not touched. What remains is which other addresses
- * a peer may move to (MOBIKE, RFC 4555 3.4): those of the interfaces that a connection's local address lies on, and no
- * others. The machine's inner networks are nobody's business.
+ * a peer may move to (MOBIKE, RFC 4555 3.4): those that some connection has as its local one, and that are there. What else
+ * the machine has is nobody's business, and nothing around the gateway (packet filters, its own rules) expects tunnels there.
  */
 #include "ipsec/ike_private.h"
 
@@ -36,34 +36,16 @@ static host_t *host_of(const struct ifaddrs *i)
 	return host_create_from_sockaddr(i->ifa_addr);
 }
 
-/* ---- the interfaces of local addresses ---------------------------------------------------------------- */
+/* ---- where peers may move to ---------------------------------------------------------------------------- */
 
 static bool is_local_of_connection(struct ike *ike, host_t *h)
 {
 	struct addr a = ike_addr_from_chunk(h->get_address(h));
-	bool found = false;
+	bool found;
 
 	pthread_mutex_lock(&ike->lock);
-	for (const struct ike_local *l = ike->locals; l && !found; l = l->next)
-		found = addr_eq(&l->a, &a);
+	found = ike_cfg_is_local(ike, &a);
 	pthread_mutex_unlock(&ike->lock);
-	return found;
-}
-
-static bool is_outside(struct ike *ike, const struct ifaddrs *all, const char *name)
-{
-	bool found = false;
-
-	for (const struct ifaddrs *i = all; i && !found; i = i->ifa_next) {
-		host_t *h;
-
-		if (!is_usable(i) || strcmp(i->ifa_name, name) != 0)
-			continue;
-		h = host_of(i);
-		found = h && is_local_of_connection(ike, h);
-		if (h)
-			h->destroy(h);
-	}
 	return found;
 }
 
@@ -80,10 +62,12 @@ static enumerator_t *create_address_enumerator(kernel_net_t *public, kernel_addr
 	struct ifaddrs *all = addresses();
 
 	for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
-		host_t *h = is_usable(i) && is_outside(ike, all, i->ifa_name) ? host_of(i) : NULL;
+		host_t *h = is_usable(i) ? host_of(i) : NULL;
 
-		if (h)
+		if (h && is_local_of_connection(ike, h))
 			list->insert_last(list, h);
+		else if (h)
+			h->destroy(h);
 	}
 	if (all)
 		freeifaddrs(all);

@@ -33,7 +33,7 @@ struct ike_share {
 	struct ike_share *next; /* of the same remote's bucket */
 };
 
-/* A local address of shares: peers may be told of others of its interface. */
+/* A local address of shares: peers are told that they may move to it. */
 struct ike_local {
 	struct addr a;
 	uint32_t users;
@@ -102,7 +102,7 @@ struct ike {
 	struct conn *by_peer[IKE_BUCKETS];     /* by remote identity */
 	struct conn *initiating;               /* those that are to be up */
 	struct ike_share *shares[IKE_BUCKETS]; /* by remote address */
-	struct ike_local *locals;
+	struct ike_local *locals[IKE_BUCKETS]; /* by address */
 	struct ike_entry *entries[IKE_BUCKETS]; /* by SPI */
 	array_t *cas;                           /* certificate_t, each once */
 
@@ -164,6 +164,8 @@ void ike_conns_free(struct ike *ike);               /* all of them, when libchar
 int ike_cfg_build(struct ike *ike, struct conn *c, const struct ike_conn *want, char *err, size_t errlen);
 /* Gives the share back. With the lock held. */
 void ike_cfg_drop(struct ike *ike, struct conn *c);
+/* Whether it is the local address of some connection. With the lock held. */
+bool ike_cfg_is_local(struct ike *ike, const struct addr *a);
 
 /* ---- ike_creds.c -------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """NAT between branch and gateway, and branches that move."""
+import re
+
 import between
 import ipsec
 import topo
@@ -176,19 +178,43 @@ def rebinding_is_not_for_everybody(c):
     stream.nothing_lost()
 
 
-@case(needs=ipsec.NEEDS)
+def announced(r):
+    """Addresses of the gateway's that it told the branch of, until now."""
+    with open(r.log, errors="replace") as f:
+        return set(re.findall(r"got additional MOBIKE peer address: (\S+)", f.read()))
+
+
+def tracked(gw):
+    """What conntrack knows of the outer packets of IPsec."""
+    said = "".join(gw.run(["conntrack", "-L", "-f", family]) for family in ("ipv4", "ipv6"))
+    return [line for line in said.splitlines() if re.search(r"\b[sd]port=(500|4500)\b|\besp\b|^unknown +50 ", line)]
+
+
+@case(needs=(*ipsec.NEEDS, "conntrack"))
 def mobike(c):
     """
         br1: numbered datagrams -- rt1: 203.0.113.11, then .61, then 2001:db8:113::3d, then .11 -- gw -- inet: echo
 
-    The branch changes its outer address, also from IPv4 to IPv6 and back; the IKE_SA and the tunnel stay (RFC 4555).
+    The branch changes its outer address, also from IPv4 to IPv6 and back; the IKE_SA and the tunnel stay (RFC 4555). It is
+    told of what other tunnels have as local, also since a reload, and of nothing else that the gateway's interface has.
+    Wherever the branch goes, conntrack sees nothing of its outer packets.
     """
     net = ipsec.Net(c, sites=1, up=False, tunnel={"local": "203.0.113.1", "remote": "any"}, branch={
         "conn": {"mobike": "yes", "local_addrs": "%any"}})
-    r = net.routers[1]
+    r, g = net.routers[1], net.gateway
+    net.gw.ip("addr add 172.31.9.1/24 dev wan0", "addr add 203.0.113.9/24 dev wan0", "addr add fd00:99::1/64 dev wan0 nodad")
     # Without an IPv4 address for a moment, strongSwan would find its way by IPv6, and stay there.
     r.ns.ip("addr del 2001:db8:113::b/64 dev wan0")
     net.up()
+    r.ping()
+    c.equal(announced(r), set(), "addresses that the branch was told of, with one tunnel")
+    r.terminate()
+    c.wait(lambda: not r.sas() and not g.is_up("t1"), 5, "t1 to be down")
+    g.tunnels["other"] = {**g.tunnels["t1"], "local": "2001:db8:113::1", "remote_id": "other.example", "site": "other",
+                          "psk": "a key of another branch that nobody has"}
+    g.reload()
+    net.up()
+    c.equal(announced(r), {"2001:db8:113::1"}, "addresses that the branch was told of, with two")
     ike = {sa["initiator-spi"] for sa in r.sas()}
     both = between.Stream(net, 1).ready()
 
@@ -199,6 +225,7 @@ def mobike(c):
         c.wait(moved, seconds, f"the branch to be at {address}")
         c.equal({sa["initiator-spi"] for sa in r.sas()}, ike, "IKE_SA")
         c.wait(lambda: net.gateway.remote_end("t1")[0] == address, 5, f"arrctl to show {address}")
+        c.equal(tracked(net.gw), [], f"what conntrack knows of IPsec, with the branch at {address}")
 
     r.ns.ip("addr add 203.0.113.61/24 dev wan0", f"addr del {net.outer_addr(1, 4)} dev wan0",
             "route replace default via 203.0.113.2")
