@@ -16,8 +16,9 @@
 
 /* What ICMP reported of a packet that was sent comes out of the next call that receives, once; of a UDP socket also out
  * of the next one that sends. So a call that fails is made again; more often than once, since another report can come
- * in between. */
-#define PENDING_ERRORS 4
+ * in between. Who sends to where there is no way pays for that with each packet. */
+#define RECV_AGAIN 4
+#define SEND_AGAIN 2
 
 /* ---- options ------------------------------------------------------------------------------------------ */
 
@@ -76,7 +77,7 @@ int msg_recv(int fd, struct mmsghdr *m, unsigned n)
 			return r;
 		if (errno == EAGAIN)
 			return 0;
-		if (tries == PENDING_ERRORS)
+		if (tries == RECV_AGAIN)
 			return -errno;
 	}
 }
@@ -235,6 +236,26 @@ void msg_address(struct msghdr *m, const struct addr *local, const struct addr *
 		address6(m, local, remote, port, ttl, tos);
 }
 
+/* Can it be a report about another packet? These are what the kernel makes of ICMP's errors (icmp_err_convert, icmpv6_err_convert). All others are about the packet at hand: a filter, an address that the machine does not have any more. */
+static bool may_be_reported(int err)
+{
+	switch (err) {
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+	case EHOSTDOWN:
+	case ENONET:
+	case ECONNREFUSED:
+	case ENOPROTOOPT:
+	case EOPNOTSUPP:
+	case EPROTO:
+	case EACCES:
+	case EMSGSIZE:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* sendmmsg stops at the first message that fails, and says why only when asked to begin with that one. */
 int msg_send(int fd, struct mmsghdr *m, unsigned n)
 {
@@ -243,7 +264,7 @@ int msg_send(int fd, struct mmsghdr *m, unsigned n)
 
 		if (r > 0)
 			return r;
-		if (errno == EAGAIN || tries == PENDING_ERRORS)
+		if (tries == SEND_AGAIN || !may_be_reported(errno))
 			return -errno;
 	}
 }

@@ -77,7 +77,7 @@ void msg_address(struct msghdr *m, const struct addr *local, const struct addr *
 	uint8_t ttl, uint8_t tos);
 
 /* sendmmsg without waiting. Returns how many of the first messages were sent, at least 1; or -errno, which is about m[0]
- * and no other: -EAGAIN says that the socket's buffer is full. */
+ * and no other: the caller may go on with the next one. But -EAGAIN says that the socket's buffer is full. */
 int msg_send(int fd, struct mmsghdr *m, unsigned n);
 
 /* ---- errors ------------------------------------------------------------------------------------------- */
