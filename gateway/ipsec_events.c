@@ -153,6 +153,43 @@ void ipsec_write_peers(struct ipsec *s, uint64_t now)
 			"cannot write where branches are: %s", strerror(-r));
 }
 
+/* Of what comes while IPsec is closed only this is of use: what is said, and who has just come up, to be called back. */
+static void on_closing(struct ipsec *s, const struct ike_event *e, uint64_t now)
+{
+	struct tunnel *t = e->kind == IKE_EVENT_STATUS ? ipsec_tunnel(s, e->tunnel) : NULL;
+
+	if (e->kind == IKE_EVENT_LOG)
+		on_log(s, e);
+	if (t && e->status->state == IKE_STATE_UP) {
+		ipsec_seen(s, t, e->status, now);
+		t->ipsec->status = *e->status;
+	}
+}
+
+static void on_event(struct ipsec *s, struct ike_event *e, uint64_t now)
+{
+	switch (e->kind) {
+	case IKE_EVENT_SA_ADD:
+		on_add(s, e, now);
+		break;
+	case IKE_EVENT_SA_UPDATE:
+		on_update(s, e, now);
+		break;
+	case IKE_EVENT_SA_DELETE:
+		on_delete(s, e, now);
+		break;
+	case IKE_EVENT_STATUS:
+		on_status(s, e, now);
+		break;
+	case IKE_EVENT_FAILED:
+		on_failed(s, e, now);
+		break;
+	case IKE_EVENT_LOG:
+		on_log(s, e);
+		break;
+	}
+}
+
 void ipsec_drain(struct ipsec *s)
 {
 	uint64_t now = gateway_now();
@@ -163,27 +200,10 @@ void ipsec_drain(struct ipsec *s)
 
 		_Static_assert(offsetof(struct ike_event, mail) == 0, "a mail is the event that it begins");
 		next = m->next;
-		switch (s->closing ? IKE_EVENT_LOG : e->kind) {
-		case IKE_EVENT_SA_ADD:
-			on_add(s, e, now);
-			break;
-		case IKE_EVENT_SA_UPDATE:
-			on_update(s, e, now);
-			break;
-		case IKE_EVENT_SA_DELETE:
-			on_delete(s, e, now);
-			break;
-		case IKE_EVENT_STATUS:
-			on_status(s, e, now);
-			break;
-		case IKE_EVENT_FAILED:
-			on_failed(s, e, now);
-			break;
-		case IKE_EVENT_LOG:
-			if (e->kind == IKE_EVENT_LOG)
-				on_log(s, e);
-			break;
-		}
+		if (s->closing)
+			on_closing(s, e, now);
+		else
+			on_event(s, e, now);
 		ike_event_free(e);
 	}
 	if (!s->closing)
