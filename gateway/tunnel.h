@@ -30,8 +30,8 @@ struct tunnel_ipsec {
 	char last_failure[128];
 };
 
-/* IPsec is up when there is an SA to send by, and what travels over it with it. GRE has no handshake: it is up until
- * sending fails, and is tried again after a while. That packets come from the branch says nothing of the way to it. */
+/* IPsec is up when there is an SA to send by, and what travels over it with it; GRE has no handshake. Both are down for a
+ * while when sending fails, and then tried again. That packets come from the branch says nothing of the way to it. */
 enum tunnel_state { TUNNEL_UP, TUNNEL_DOWN };
 #define TUNNEL_DOWN_MS 10000  /* how long a failure is remembered */
 #define TUNNEL_PMTU_MS 600000 /* how long a path MTU is (RFC 1191 6.3) */

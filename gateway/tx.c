@@ -9,6 +9,7 @@
  */
 #include "gateway/base/be.h"
 #include "gateway/base/csum.h"
+#include "gateway/base/msg.h"
 #include "gateway/ipsec.h"
 #include "ipsec/esp.h"
 
@@ -287,37 +288,12 @@ enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
  * connected socket, so one is asked; the next packet's sender will be told. */
 void tx_ask_mtu(struct path *path, struct tunnel *t, const struct addr *local, const struct addr *remote)
 {
-	bool v4 = addr_is4(remote);
-	int s, mtu = 0;
-	socklen_t len = sizeof(mtu), alen;
-	union {
-		struct sockaddr sa;
-		struct sockaddr_in in;
-		struct sockaddr_in6 in6;
-	} from = {0}, to = {0};
+	uint32_t mtu;
 
 	if (tunnel_known_pmtu(t, path->now) && path->now - (t->pmtu_until_ms - TUNNEL_PMTU_MS) < 1000)
 		return; /* asked within the last second */
-	s = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (s < 0)
-		return;
-	if (v4) {
-		alen = sizeof(to.in);
-		from.in = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = local->w[3]};
-		to.in = (struct sockaddr_in){
-			.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = remote->w[3]};
-	} else {
-		alen = sizeof(to.in6);
-		from.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6};
-		to.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(9)};
-		memcpy(&from.in6.sin6_addr, local, 16);
-		memcpy(&to.in6.sin6_addr, remote, 16);
-	}
-	if (bind(s, &from.sa, alen) == 0 && connect(s, &to.sa, alen) == 0 &&
-		getsockopt(s, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu, &len) == 0 &&
-		mtu > 0)
-		(void)tunnel_path_mtu(t, (uint32_t)mtu, path->now);
-	close(s);
+	if (msg_way(local, remote, &mtu) == 0 && mtu)
+		(void)tunnel_path_mtu(t, mtu, path->now);
 }
 
 static void sent(struct path *path, struct txq *q, unsigned i)

@@ -7,6 +7,7 @@
  *
  * References: RFC 4303 3.3, 3948 (UDP), 4301 5.1.2 (outer header), 6040 4.1 (ECN).
  */
+#include "gateway/base/msg.h"
 #include "gateway/ipsec_private.h"
 
 #include <errno.h>
@@ -169,6 +170,21 @@ static enum drop drop_of(int err)
 	}
 }
 
+/* A packet could not be sent: by this tunnel there is no way for a while, as with GRE. But whoever forges ICMP errors for a UDP
+ * socket can have sending fail that would not (msg_send), so where that may be it the kernel is asked. */
+static void failed(struct path *path, struct tunnel *t, const struct ipsec_tx *tx)
+{
+	uint32_t mtu;
+
+	if (path->now < t->down_until_ms)
+		return;
+	if (tx->remote.port && msg_may_be_report(tx->err) && msg_way(&tx->local.a, &tx->remote.a, &mtu) == 0)
+		return;
+	t->down_until_ms = path->now + TUNNEL_DOWN_MS;
+	log_limited(path->gw->log, &t->loglim, path->now, LOG_LEVEL_WARNING, "tunnel", t->conf->name,
+		"cannot send: %s", strerror(tx->err));
+}
+
 /* What became of run r. What was lost, the tunnel lost whose packet it is: with GRE inside, that one. */
 static void sent(struct path *path, struct espq *q, unsigned r)
 {
@@ -187,8 +203,7 @@ static void sent(struct path *path, struct espq *q, unsigned r)
 	if (tx->err == EMSGSIZE)
 		tx_ask_mtu(path, t, &tx->local.a, &tx->remote.a);
 	else if (tx->err && drop_of(tx->err) == DROP_SEND_ERROR)
-		log_limited(path->gw->log, &t->loglim, path->now, LOG_LEVEL_WARNING, "tunnel", t->conf->name,
-			"cannot send: %s", strerror(tx->err));
+		failed(path, t, tx);
 }
 
 void tx_ipsec_flush(struct path *path)

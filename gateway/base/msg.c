@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <linux/sock_diag.h>
 #include <linux/udp.h>
+#include <unistd.h>
 
 #define IP4_HDR 20
 
@@ -236,8 +237,9 @@ void msg_address(struct msghdr *m, const struct addr *local, const struct addr *
 		address6(m, local, remote, port, ttl, tos);
 }
 
-/* Can it be a report about another packet? These are what the kernel makes of ICMP's errors (icmp_err_convert, icmpv6_err_convert). All others are about the packet at hand: a filter, an address that the machine does not have any more. */
-static bool may_be_reported(int err)
+/* These are what the kernel makes of ICMP's errors (icmp_err_convert, icmpv6_err_convert). All others are about the packet at
+ * hand: a filter, an address that the machine does not have any more. */
+bool msg_may_be_report(int err)
 {
 	switch (err) {
 	case ENETUNREACH:
@@ -264,7 +266,29 @@ int msg_send(int fd, struct mmsghdr *m, unsigned n)
 
 		if (r > 0)
 			return r;
-		if (tries == SEND_AGAIN || !may_be_reported(errno))
+		if (tries == SEND_AGAIN || !msg_may_be_report(errno))
 			return -errno;
 	}
+}
+
+int msg_way(const struct addr *local, const struct addr *remote, uint32_t *mtu)
+{
+	bool v4 = addr_is4(remote);
+	union msg_name from, to;
+	union msg_control unused;
+	struct msghdr m = {.msg_control = &unused, .msg_name = &from};
+	int value = 0, err = 0, fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(value);
+
+	if (fd < 0)
+		return -errno;
+	msg_address(&m, local, local, 0, 0, 0);
+	m.msg_name = &to;
+	msg_address(&m, local, remote, 9, 0, 0); /* discard; nothing is sent */
+	if (bind(fd, &from.sa, m.msg_namelen) < 0 || connect(fd, &to.sa, m.msg_namelen) < 0 ||
+		getsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &value, &len) < 0)
+		err = -errno;
+	close(fd);
+	*mtu = value > 0 ? (uint32_t)value : 0;
+	return err;
 }

@@ -80,6 +80,13 @@ void msg_address(struct msghdr *m, const struct addr *local, const struct addr *
  * and no other: the caller may go on with the next one. But -EAGAIN says that the socket's buffer is full. */
 int msg_send(int fd, struct mmsghdr *m, unsigned n);
 
+/* Does the kernel know a way from local to remote now? mtu: that of the device it leads out by. Asks with a socket of its own,
+ * that nothing else is reported to. Returns 0 or -errno. */
+int msg_way(const struct addr *local, const struct addr *remote, uint32_t *mtu);
+
+/* Whether an error of msg_send may, after all, be what ICMP reported of other packets of the socket; of raw sockets none is. */
+bool msg_may_be_report(int err);
+
 /* ---- errors ------------------------------------------------------------------------------------------- */
 
 /* What came back by ICMP for a packet that was sent. Nothing of this is authenticated. */

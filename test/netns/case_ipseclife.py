@@ -195,6 +195,33 @@ def reload(c):
 
 
 @case(needs=ipsec.NEEDS)
+def way_to_a_branch_vanishes(c):
+    """
+        br1: numbered datagrams -- rt1 \\
+                                          gw: one site; the route to rt1 vanishes -- inet: echo
+        br2 --------------------- rt2 /
+
+    What cannot be sent by one tunnel of a site leaves by the other within a second, long before silence would tell that the
+    first one's end is away.
+    """
+    net = ipsec.Net(c, tunnel=lambda i: {"site": "one", "priority": 10 * i})
+    g = net.gateway
+    stream = between.Stream(net, 1).ready()
+    taps = {i: between.Tap(net, to_gateway=False, match=lambda o, i=i: o.is_esp and o.dst == net.outer_addr(i, 4, length=False))
+            for i in (1, 2)}
+    for tap in taps.values():
+        tap.forget()
+    c.wait(lambda: len(taps[1].listen()) > 50, 3, "answers by t1")
+    c.equal(len(taps[2].listen()), 0, "answers by t2")
+    net.gw.ip(f"route add unreachable {net.outer_addr(1, 4, length=False)}")
+    c.wait(lambda: len(taps[2].listen()) > 50, 1, "answers by t2, when there is no way to t1")
+    c.equal((g.is_up("t1"), g.is_up("t2")), (False, True), "who is up")
+    c.equal(g.tunnel("t1")["ike"]["state"], "established", "the IKE_SA of t1")
+    net.gw.ip(f"route del unreachable {net.outer_addr(1, 4, length=False)}")
+    c.equal(stream.end()["wrong"], 0, "wrong datagrams")
+
+
+@case(needs=ipsec.NEEDS)
 def bad_reload(c):
     """
         br1: numbered datagrams -- rt1 -- gw: reloads with an unknown cipher, without a key, with a file that others can read

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* base_msg_test.c - sending batches: whose an error is, and how often it is asked. The kernel is a script. */
+/* base_msg_test.c - sending batches: whose an error is, and how often it is asked (the kernel is a script); and whether there is a way. */
 #include "gateway/base/msg.h"
 
 #include <errno.h>
@@ -98,12 +98,45 @@ static void one_behind_the_other(void **state)
 	}
 }
 
+/* Of the machine's own addresses there is always one; from an address that is not there, none. */
+static void ways(void **state)
+{
+	static const struct {
+		const char *local, *remote;
+		int want;
+	} rows[] = {
+		{"127.0.0.1", "127.0.0.1", 0},
+		{"127.0.0.1", "127.1.2.3", 0},
+		{"192.0.2.250", "127.0.0.1", -EADDRNOTAVAIL},
+		{"2001:db8::250", "::1", -EADDRNOTAVAIL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct addr local, remote;
+		uint32_t mtu;
+		int r;
+
+		assert_int_equal(addr_parse(rows[i].local, &local), 0);
+		assert_int_equal(addr_parse(rows[i].remote, &remote), 0);
+		r = msg_way(&local, &remote, &mtu);
+		if (r == -EAFNOSUPPORT) /* a machine without IPv6 */
+			continue;
+		assert_int_equal(r, rows[i].want);
+		if (r == 0)
+			assert_in_range(mtu, 1280, 1 << 20);
+		else
+			assert_int_equal(mtu, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(errors_of_the_packet),
 		cmocka_unit_test(errors_that_may_be_reports),
 		cmocka_unit_test(one_behind_the_other),
+		cmocka_unit_test(ways),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

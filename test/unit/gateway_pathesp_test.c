@@ -222,7 +222,9 @@ static void errors_of_sending(void **state)
 		assert_int_equal(rig_at(P1)->count.tx_packets, sent);
 		assert_int_equal(atomic_load(&sa->use->packets), sent);
 		assert_int_equal(sa->seq, seq + 46); /* never used again: branch_got would see a replay */
-		assert_int_equal(tunnel_state(rig_at(P1), rig.now), TUNNEL_UP);
+		assert_int_equal(tunnel_state(rig_at(P1), rig.now),
+			rows[i].want == DROP_SEND_ERROR ? TUNNEL_DOWN : TUNNEL_UP);
+		rig_at(P1)->down_until_ms = 0;
 	}
 	/* of a run some went: they count, and the others do */
 	stub.send_err = EMSGSIZE;
@@ -235,6 +237,58 @@ static void errors_of_sending(void **state)
 	assert_int_equal(atomic_load(&sa->use->packets), sent);
 	stub.send_err = 0;
 	assert_ptr_equal(sends_by(&back), c);
+}
+
+/* By a tunnel that cannot be sent by there is no way for a while, and the site's other one is taken. Where ICMP's word can have
+ * made sending fail, the kernel is asked. */
+static void no_way_for_a_while(void **state)
+{
+	enum { SOMEWHERE, HERE }; /* the machine has no address of 198.51.100.0/24, but 127.0.0.1 */
+	static const struct {
+		int err, where;
+		uint16_t port;
+		bool down;
+	} rows[] = {
+		{EHOSTUNREACH, SOMEWHERE, IKE_PORT_NATT, true},
+		{ENETUNREACH, SOMEWHERE, IKE_PORT_NATT, true},
+		{EHOSTUNREACH, HERE, IKE_PORT_NATT, false},
+		{ECONNREFUSED, HERE, IKE_PORT_NATT, false},
+		{EPERM, HERE, IKE_PORT_NATT, true},
+		{EINVAL, HERE, IKE_PORT_NATT, true},
+		{EHOSTUNREACH, HERE, 0, true},
+		{ENOBUFS, SOMEWHERE, 0, false},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct spec back, s = kind_spec(UDP4);
+		struct child *c;
+
+		if (i) {
+			ipsec_rig_down(state);
+			ipsec_rig_up(state);
+		}
+		c = child_begin(P1);
+		if (rows[i].where == HERE)
+			c->local.a = c->remote.a = test_addr("127.0.0.1");
+		c->local.port = c->remote.port = rows[i].port;
+		child_up(c);
+		back = begin_flow(P1);
+		stub.send_err = rows[i].err;
+		assert_null(sends_by(&back));
+		stub.send_err = 0;
+		assert_int_equal(tunnel_state(rig_at(P1), rig.now), rows[i].down ? TUNNEL_DOWN : TUNNEL_UP);
+		if (!rows[i].down) {
+			assert_ptr_equal(sends_by(&back), c);
+			continue;
+		}
+		rig.now += TUNNEL_DOWN_MS - 1;
+		from_any(P1, &s); /* that it comes says nothing of the way back */
+		rig_forget();
+		from_egress(&back);
+		(void)only_out(P2);
+		rig.now += 1;
+		assert_ptr_equal(sends_by(&back), c);
+	}
 }
 
 /* What a device's MTU is, the kernel is asked for, at most once a second. */
@@ -412,6 +466,7 @@ int main(void)
 		CASE(what_makes_a_run),
 		CASE(every_socket_gets_its_own),
 		CASE(errors_of_sending),
+		CASE(no_way_for_a_while),
 		CASE(too_big_for_the_device),
 		CASE(numbers_run_out),
 		CASE(smaller_paths),
