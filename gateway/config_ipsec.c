@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define UDP_LEN        8
+#define PSK_BITS       128
 #define REKEY_SENSIBLE 300 /* seconds; below, peers are busy with keys only */
 
 static struct conf_tunnel *tunnel_of(const struct item *it)
@@ -136,6 +137,23 @@ static void check_secrets(struct loader *l, struct item *it)
 		config_read_certs(l, it);
 }
 
+/* Who is called can try keys offline (RFC 7296 2.15), so one has to be as hard to guess as the rest. Of a text at best letters
+ * and digits are random, of 6 bits each. Its length is part of the secret. */
+static void check_psk_length(struct loader *l, const struct item *it)
+{
+	const struct conf_ike *ike = &tunnel_of(it)->ike;
+	bool is_text = true;
+
+	for (uint32_t i = 0; i < ike->psk_len; i++)
+		is_text &= ike->psk[i] >= 0x20 && ike->psk[i] < 0x7f;
+	if (ike->psk && ike->psk_len * (is_text ? 6 : 8) < PSK_BITS)
+		config_warning(l, it, item_has(it, "psk_file") ? "psk_file" : "psk",
+			"is so short that it can be guessed by whoever is called with it; expected %d "
+			"letters and "
+			"digits, or more, that a machine has drawn",
+			(PSK_BITS + 5) / 6);
+}
+
 static void check_times(struct loader *l, const struct item *it)
 {
 	const struct conf_ike *ike = &tunnel_of(it)->ike;
@@ -196,6 +214,7 @@ static void check_ike(struct loader *l, struct item *it)
 	complete_paths(l, it);
 	check_ids(l, it);
 	check_secrets(l, it);
+	check_psk_length(l, it);
 	check_selectors(l, it);
 	check_times(l, it);
 	check_transport(l, it);

@@ -3,9 +3,11 @@
  * identities: gateway_configvalue_test.c; what needs files: gateway_configsecret_test.c, gateway_configcert_test.c. */
 #include "test/unit/config_text.h"
 
+#define KEY "1234567890123456789012" /* of a length that is not warned of */
+
 /* An ipsec tunnel that lacks nothing, in five lines. */
 #define K(name, remote)                                                                                      \
-	"[tunnel " name "]\ntype = ipsec\nlocal = 198.51.100.1\nremote = " remote "\npsk = 12345678\n"
+	"[tunnel " name "]\ntype = ipsec\nlocal = 198.51.100.1\nremote = " remote "\npsk = " KEY "\n"
 #define I K("a", "203.0.113.1")
 #define J K("b", "203.0.113.2")
 /* The same without a key, in four. */
@@ -30,8 +32,8 @@ static void defaults(void **state)
 	assert_false(t->remote_any);
 	assert_null(t->over);
 	assert_true(!k->local_id && !k->remote_id);
-	assert_string_equal(k->psk, "12345678");
-	assert_int_equal(k->psk_len, 8);
+	assert_string_equal(k->psk, KEY);
+	assert_int_equal(k->psk_len, strlen(KEY));
 	assert_true(!k->psk_file && !k->cert_file && !k->key_file && !k->ca_file);
 	assert_int_equal(k->ike_proposals.n, 5);
 	assert_string_equal(k->ike_proposals.s[0], "aes256gcm16-prfsha384-ecp384");
@@ -309,6 +311,10 @@ static void comparisons(void **state)
 	CHECK_BAD(cases);
 }
 
+#define SHORT                                                                                                \
+	" is so short that it can be guessed by whoever is called with it; expected 22 letters and digits, " \
+	"or more, that a machine has drawn\n"
+
 static void allowed(void **state)
 {
 	static const struct good_case cases[] = {
@@ -337,6 +343,11 @@ static void allowed(void **state)
 			"there\n"},
 		{I "local_ts = 0.0.0.0/0\nremote_ts = ::/0\nroutes = ::/0\ninterface_address = 10.0.0.1/31\n",
 			NULL},
+		/* keys that can be guessed, and their message tells nothing of them */
+		{N "psk = 123456789012345678901\n", "x.conf:5: [tunnel a] psk:" SHORT},
+		{N "psk = 0s" /* 15 octets */ "AAECAwQFBgcICQoLDA0O\n", "x.conf:5: [tunnel a] psk:" SHORT},
+		{N "psk = 0s" /* 16 */ "AAECAwQFBgcICQoLDA0ODw==\n", NULL},
+		{N "psk = 0x3132333435363738393031323334353637383930\n", "x.conf:5: [tunnel a] psk:" SHORT},
 		/* a GRE tunnel between the same outer addresses */
 		{I T("b", "203.0.113.1"), NULL},
 	};
@@ -386,7 +397,7 @@ static void peers(void **state)
 		{ANY("a") "remote_id = keyid:x\n" ANY("b") "remote_id = keyid:X\n", NULL},
 		{I "remote_id = x\n" J "remote_id = x\nlocal_id = g\n", NULL},
 		{ANY("a") "remote_id = x\n[tunnel b]\ntype = ipsec\nlocal = 198.51.100.2\nremote = any\n"
-			  "remote_id = x\npsk = 12345678\n",
+			  "remote_id = x\npsk = " KEY "\n",
 			NULL},
 	};
 
@@ -541,7 +552,7 @@ static void equal_is_what_means_the_same(void **state)
 	struct config *b = good("\n[tunnel a]\nlocal_ts = fd00::/64\nlocal_ts = 10.0.0.0/8\n"
 				"esp_proposals = aes256gcm16\nesp_proposals = aes128gcm16\nmobike = on\n"
 				"type = ipsec\nlocal = 198.51.100.1\nremote = 203.0.113.1\n"
-				"psk = 0x3132333435363738\n");
+				"psk = 0x31323334353637383930313233343536373839303132\n");
 	struct config *other =
 		good(I "esp_proposals = aes128gcm16, aes256gcm16\nlocal_ts = 10.0.0.0/8, fd00::/64\n");
 	struct config *any = good(ANY("a") "remote_id = 203.0.113.1\n");

@@ -10,6 +10,10 @@
 
 /* ---- keys in files --------------------------------------------------------------------------------- */
 
+#define SHORT                                                                                                \
+	"~/x.conf:5: [tunnel a] psk_file: is so short that it can be guessed by whoever is called with it; " \
+	"expected 22 letters and digits, or more, that a machine has drawn\n"
+
 static void psk_files(void **state)
 {
 	static const char big[4097];
@@ -55,7 +59,7 @@ static void psk_files(void **state)
 			load_bad(error);
 			continue;
 		}
-		c = load(NULL, NULL);
+		c = load(NULL, cases[i].len < 22 ? SHORT : NULL);
 		assert_int_equal(c->tunnels[0].ike.psk_len, cases[i].len);
 		assert_memory_equal(c->tunnels[0].ike.psk, cases[i].key, cases[i].len);
 		assert_string_equal(c->tunnels[0].ike.psk_file, at("psk"));
@@ -80,12 +84,12 @@ static void relative_paths(void **state)
 	assert_int_equal(mkdir(at("tunnels.d"), 0700), 0);
 	assert_int_equal(mkdir(at("psk"), 0700), 0);
 	write_text("x.conf", "");
-	write_text("psk/a", "key of a\n");
+	write_text("psk/a", "the key of branch a and no other\n");
 	write_text("tunnels.d/a.conf", BARE "psk_file = ../psk/a\n");
 	c = load(NULL, NULL);
 	snprintf(path, sizeof(path), "%s/tunnels.d/../psk/a", dir);
 	assert_string_equal(c->tunnels[0].ike.psk_file, path);
-	assert_string_equal(c->tunnels[0].ike.psk, "key of a");
+	assert_string_equal(c->tunnels[0].ike.psk, "the key of branch a and no other");
 	config_free(c);
 
 	/* the file that names it is relative itself */
@@ -136,7 +140,8 @@ static void modes(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		static const char psk[] = "12345678", conf[] = BARE "psk = 12345678\n";
+		static const char psk[] = "1234567890123456789012",
+				  conf[] = BARE "psk = 1234567890123456789012\n";
 		gid_t group = cases[i].other_group ? 54321 : getegid();
 
 		if (cases[i].other_group && geteuid() != 0) {
@@ -158,7 +163,7 @@ static void modes(void **state)
 		assert_int_equal(chown(at("x.conf"), (uid_t)-1, getegid()), 0);
 	}
 	/* without a key in it, anybody may read it */
-	write_text("psk", "12345678");
+	write_text("psk", "1234567890123456789012");
 	assert_int_equal(chown(at("psk"), (uid_t)-1, getegid()), 0);
 	write_octets("x.conf", BARE "psk_file = psk\n", sizeof(BARE "psk_file = psk\n") - 1, 0666);
 	config_free(load(NULL, NULL));
@@ -176,7 +181,7 @@ static void group_of_arrd(void **state)
 		skip();
 	}
 	write_text("x.conf", BARE "psk_file = psk\n");
-	write_octets("psk", "12345678", 8, 0640);
+	write_octets("psk", "1234567890123456789012", 22, 0640);
 	assert_int_equal(chown(at("psk"), 0, 54321), 0);
 	load_bad("~/x.conf:5: [tunnel a] psk_file: \"~/psk\" " ITS_GROUP "\n");
 	write_text("group", "root:x:0:\narrd:x:54321:\n");
@@ -205,17 +210,17 @@ static void keys_that_changed(void **state)
 
 	(void)state;
 	write_text("x.conf", BARE "psk_file = psk\n");
-	write_text("psk", "12345678");
+	write_text("psk", "1234567890123456789012");
 	c = load(NULL, NULL);
 	assert_change(c, false);
-	write_text("psk", "12345678\n");
+	write_text("psk", "1234567890123456789012\n");
 	assert_int_equal(utimensat(AT_FDCWD, at("psk"), old, 0), 0);
 	assert_change(c, false); /* the same key */
-	write_text("psk", "12345679");
+	write_text("psk", "1234567890123456789013");
 	assert_int_equal(utimensat(AT_FDCWD, at("psk"), old, 0), 0);
 	assert_change(c, true);
-	write_text("psk", "12345678");
-	write_text("x.conf", BARE "psk = 12345678\n");
+	write_text("psk", "1234567890123456789012");
+	write_text("x.conf", BARE "psk = 1234567890123456789012\n");
 	assert_change(c, true); /* another option */
 	config_free(c);
 }
@@ -288,7 +293,7 @@ static unsigned count_secrets(void)
 }
 
 /* Before the secret: where free() writes into what it is given, a trace of that would hide what is left. */
-#define LONG "0123456789abcdef0123456789abcdef"
+#define LONG "012345678901234567890129abcdef012345678901234567890129abcdef"
 
 static void keys_are_wiped(void **state)
 {
@@ -347,7 +352,8 @@ static void many_tunnels(void **state)
 	for (int i = 0; i < n; i++) {
 		snprintf(name, sizeof(name), "tunnels.d/%05d.conf", i);
 		snprintf(text, sizeof(text),
-			"[tunnel t%d]\ntype = ipsec\nlocal = 198.51.100.1\nremote = any\npsk = key of tunnel "
+			"[tunnel t%d]\ntype = ipsec\nlocal = 198.51.100.1\nremote = any\npsk = a drawn key "
+			"of tunnel "
 			"%d\n"
 			"local_id = gw.example.net\nremote_id = b%d.example.net\nroutes = 10.1.0.0/16\n",
 			i, i, i);
