@@ -109,7 +109,8 @@ int ike_terminate(struct ike *ike, uint32_t id);
 /* ---- from the loop ---------------------------------------------------------------------------------- */
 
 /* An IKE message from a socket (on 4500 with its four zero octets). Copied. Returns DROP_NONE, DROP_IKE_MALFORMED (nothing
- * that libcharon ought to see, ike_admit.h), or DROP_IKE_QUEUE. */
+ * that libcharon ought to see, ike_admit.h), DROP_IKE_LOCAL (no connection has or had that local address), or
+ * DROP_IKE_QUEUE. */
 enum drop ike_receive(struct ike *ike, const struct sa_end *local, const struct sa_end *remote,
 	const uint8_t *data, uint32_t len);
 /* An SA reached a limit: renew it, or (hard) end it. */

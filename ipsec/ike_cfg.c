@@ -52,6 +52,13 @@ static struct ike_local **local_find(struct ike *ike, const struct addr *a)
 
 bool ike_cfg_is_local(struct ike *ike, const struct addr *a)
 {
+	const struct ike_local *l = *local_find(ike, a);
+
+	return l && l->users > 0;
+}
+
+bool ike_cfg_was_local(struct ike *ike, const struct addr *a)
+{
 	return *local_find(ike, a) != NULL;
 }
 
@@ -71,12 +78,19 @@ static bool local_get(struct ike *ike, const struct addr *a)
 
 static void local_put(struct ike *ike, const struct addr *a)
 {
-	struct ike_local **p = local_find(ike, a), *l = *p;
+	(*local_find(ike, a))->users--;
+}
 
-	if (--l->users)
-		return;
-	*p = l->next;
-	free(l);
+void ike_cfg_free(struct ike *ike)
+{
+	for (unsigned i = 0; i < IKE_BUCKETS; i++) {
+		struct ike_local *l;
+
+		while ((l = ike->locals[i])) {
+			ike->locals[i] = l->next;
+			free(l);
+		}
+	}
 }
 
 static int share_new(struct ike_share **out, const struct ike_conn *w, char *err, size_t errlen)

@@ -178,6 +178,7 @@ void ike_conns_free(struct ike *ike)
 			conn_free(c);
 		}
 	}
+	ike_cfg_free(ike);
 }
 
 /* ---- adding and removing ---------------------------------------------------------------------------- */

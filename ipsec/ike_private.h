@@ -33,7 +33,8 @@ struct ike_share {
 	struct ike_share *next; /* of the same remote's bucket */
 };
 
-/* A local address of shares: peers are told that they may move to it. */
+/* A local address of shares: peers are told that they may move to it, and nobody may speak to another one. It stays when it has
+ * no users any more, since IKE_SAs that end speak from there. */
 struct ike_local {
 	struct addr a;
 	uint32_t users;
@@ -164,8 +165,11 @@ void ike_conns_free(struct ike *ike);               /* all of them, when libchar
 int ike_cfg_build(struct ike *ike, struct conn *c, const struct ike_conn *want, char *err, size_t errlen);
 /* Gives the share back. With the lock held. */
 void ike_cfg_drop(struct ike *ike, struct conn *c);
-/* Whether it is the local address of some connection. With the lock held. */
+/* Whether it is the local address of some connection; or was. With the lock held. */
 bool ike_cfg_is_local(struct ike *ike, const struct addr *a);
+bool ike_cfg_was_local(struct ike *ike, const struct addr *a);
+/* At the end. */
+void ike_cfg_free(struct ike *ike);
 
 /* ---- ike_creds.c -------------------------------------------------------------------------------------- */
 

@@ -59,6 +59,18 @@ static bool enqueue(struct ike_socket *s, struct message *m)
 	return room;
 }
 
+/* Libcharon begins nothing at other addresses, but a peer that it knows could move to any that the machine has (RFC 4555 3.5):
+ * to ones that it was not told of, and that packet filters and our own rules do not know as a tunnel's end. */
+static bool is_for_us(struct ike *ike, const struct addr *local)
+{
+	bool is;
+
+	pthread_mutex_lock(&ike->lock);
+	is = ike_cfg_was_local(ike, local);
+	pthread_mutex_unlock(&ike->lock);
+	return is;
+}
+
 enum drop ike_receive(struct ike *ike, const struct sa_end *local, const struct sa_end *remote,
 	const uint8_t *data, uint32_t len)
 {
@@ -69,6 +81,8 @@ enum drop ike_receive(struct ike *ike, const struct sa_end *local, const struct 
 	if (len > MESSAGE_MAX || (marker && !has_marker(data, len)) ||
 		!ike_admit(data + marker, len - marker))
 		return DROP_IKE_MALFORMED;
+	if (!is_for_us(ike, &local->a))
+		return DROP_IKE_LOCAL;
 	if (!s || atomic_load(&ike->stopping))
 		return DROP_IKE_QUEUE;
 	/* What libcharon would take for a message without the octets; see above. */

@@ -25,6 +25,7 @@
 		"UDP datagram on port 4500 is neither IKE nor long enough for ESP")                          \
 	X(IKE_MALFORMED, "ike_malformed",                                                                    \
 		"what came as IKE is not IKEv2, or a first message that answers something")                  \
+	X(IKE_LOCAL, "ike_local", "IKE message to an address that no ipsec tunnel has as its local one")     \
 	X(IKE_QUEUE, "ike_queue", "IKE message came faster than the key exchange can take them")             \
 	X(ESP_TRUNCATED, "esp_truncated", "ESP packet is shorter than its parts, or not of whole blocks")    \
 	X(ESP_UNKNOWN_SPI, "esp_unknown_spi", "no security association has this SPI")                        \

@@ -415,9 +415,11 @@ static void garbage_does_no_harm(void **state)
 {
 	struct sa_end local = {.port = 500}, remote = {.port = 500};
 	struct rig *r = *state;
+	struct ike_conn c = conn_of(1, "branch.example.net");
 	uint8_t data[2000] = {0};
 
-	assert_int_equal(addr_parse("192.0.2.1", &local.a), 0);
+	expect_add(r, &c, 0, "");
+	local.a = c.local;
 	assert_int_equal(addr_parse("192.0.2.2", &remote.a), 0);
 	for (uint32_t len = 0; len < 64; len++)
 		assert_int_equal(ike_receive(r->ike, &local, &remote, data, len), DROP_IKE_MALFORMED);
@@ -440,6 +442,38 @@ static void garbage_does_no_harm(void **state)
 	}
 }
 
+/* Only to addresses that connections have; or had, since an IKE_SA that ends is answered there. */
+static void addresses_that_are_spoken_to(void **state)
+{
+	struct ike_conn a = conn_of(1, "a.example.net"), b = conn_of(2, "b.example.net");
+	struct sa_end local[3] = {{.port = 500}, {.port = 500}, {.port = 500}}, remote = {.port = 500};
+	struct rig *r = *state;
+	uint8_t data[100] = {0};
+
+	assert_int_equal(addr_parse("2001:db8::1", &b.local), 0);
+	local[0].a = a.local;
+	local[1].a = b.local;
+	assert_int_equal(addr_parse("192.0.2.9", &local[2].a), 0);
+	assert_int_equal(addr_parse("192.0.2.2", &remote.a), 0);
+	first_request(data, sizeof(data));
+	for (unsigned had = 0;; had++) {
+		for (unsigned i = 0; i < 3; i++)
+			assert_int_equal(ike_receive(r->ike, &local[i], &remote, data, sizeof(data)),
+				i < had ? DROP_NONE : DROP_IKE_LOCAL);
+		if (had == 0)
+			expect_add(r, &a, 0, "");
+		else if (had == 1)
+			expect_add(r, &b, 0, "");
+		else
+			break;
+	}
+	ike_remove(r->ike, 1);
+	ike_remove(r->ike, 2);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(ike_receive(r->ike, &local[i], &remote, data, sizeof(data)),
+			i < 2 ? DROP_NONE : DROP_IKE_LOCAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -455,6 +489,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(initiates_by_itself, set_up, tear_down),
 		cmocka_unit_test(headers_are_looked_at),
 		cmocka_unit_test_setup_teardown(garbage_does_no_harm, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(addresses_that_are_spoken_to, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
