@@ -4,6 +4,7 @@
  */
 #include "ipsec/ike_private.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -78,7 +79,10 @@ static bool local_get(struct ike *ike, const struct addr *a)
 
 static void local_put(struct ike *ike, const struct addr *a)
 {
-	(*local_find(ike, a))->users--;
+	struct ike_local *l = *local_find(ike, a);
+
+	assert(l && l->users); /* who puts has got it */
+	l->users--;
 }
 
 void ike_cfg_free(struct ike *ike)

@@ -17,6 +17,7 @@ static struct {
 } kernel;
 
 /* In place of the system's. */
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name) */
 int sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags)
 {
 	int r = kernel.result[kernel.calls < kernel.n ? kernel.calls : kernel.n - 1];

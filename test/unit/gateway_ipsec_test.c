@@ -146,7 +146,7 @@ static void when_it_was_up(void **state)
 
 	(void)state;
 	ipsec_second(rig.gw.ipsec);
-	c = child_up(child_begin(P1));
+	child_up(child_begin(P1));
 	up_s = rig.now / 1000;
 	for (unsigned i = 0; i < 299; i++) {
 		rig.now += 1000;
