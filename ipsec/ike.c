@@ -2,7 +2,7 @@
 /* ike.c - starts and stops libcharon within this process.
  *
  * Nothing of strongSwan's configuration is read: its settings are set here, its plugins are those of one list. Kernel,
- * socket, backend and credentials are ours (ike_kernel.c, ike_net.c, ike_socket.c, ike_conn.c, ike_creds.c).
+ * socket, backend and credentials are ours (ike_kernel.c, ike_net.c, ike_socket.c, ike_conn.c, ike_creds.c, ike_certs.c).
  */
 #include "ipsec/ike_private.h"
 #include "ipsec/ike_version.h"
@@ -146,7 +146,6 @@ static int begin(struct ike *ike, const struct ike_options *o, char *err, size_t
 		return -EIO;
 	}
 	lib->set(lib, "arrd", ike);
-	ike->cas = array_create(0, 0);
 	if (!libcharon_init()) {
 		snprintf(err, errlen, "libcharon does not start");
 		goto fail;
@@ -170,7 +169,6 @@ static int begin(struct ike *ike, const struct ike_options *o, char *err, size_t
 
 fail:
 	libcharon_deinit();
-	array_destroy_offset(ike->cas, offsetof(certificate_t, destroy));
 	library_deinit();
 	return -EIO;
 }
@@ -220,7 +218,6 @@ void ike_stop(struct ike *ike)
 
 	ike_conns_free(ike);
 	ike_kernel_free(ike);
-	array_destroy_offset(ike->cas, offsetof(certificate_t, destroy));
 	library_deinit();
 	ike_free(ike);
 }

@@ -204,12 +204,14 @@ static auth_cfg_t *make_auth(const struct conn *c, bool local)
 	if (c->psk)
 		return auth;
 	if (local) {
-		auth->add(auth, AUTH_RULE_SUBJECT_CERT, c->certs.own->get_ref(c->certs.own));
+		certificate_t *own = ike_own_cert(c->certs.own);
+
+		auth->add(auth, AUTH_RULE_SUBJECT_CERT, own->get_ref(own));
 	} else {
-		for (int i = 0; i < array_count(c->certs.cas); i++) {
+		for (int i = 0; i < array_count(c->certs.cas->certs); i++) {
 			certificate_t *ca;
 
-			array_get(c->certs.cas, i, &ca);
+			array_get(c->certs.cas->certs, i, &ca);
 			auth->add(auth, AUTH_RULE_CA_CERT, ca->get_ref(ca));
 		}
 	}

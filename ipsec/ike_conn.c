@@ -138,7 +138,7 @@ static void unlink_conn(struct ike *ike, struct conn *c)
 
 /* ---- life ------------------------------------------------------------------------------------------- */
 
-static void conn_free(struct conn *c)
+static void conn_free(struct ike *ike, struct conn *c)
 {
 	if (c->peer_cfg)
 		c->peer_cfg->destroy(c->peer_cfg);
@@ -148,7 +148,7 @@ static void conn_free(struct conn *c)
 		c->local_id->destroy(c->local_id);
 	if (c->remote_id)
 		c->remote_id->destroy(c->remote_id);
-	ike_creds_drop(c);
+	ike_creds_drop(ike, c);
 	free(c->name);
 	free(c);
 }
@@ -163,7 +163,7 @@ void ike_conn_put(struct ike *ike, struct conn *c)
 	last = --c->refs == 0;
 	pthread_mutex_unlock(&ike->lock);
 	if (last)
-		conn_free(c);
+		conn_free(ike, c);
 }
 
 void ike_conns_free(struct ike *ike)
@@ -175,7 +175,7 @@ void ike_conns_free(struct ike *ike)
 			unlink_conn(ike, c);
 			ike_bus_drop(c);
 			ike_cfg_drop(ike, c);
-			conn_free(c);
+			conn_free(ike, c);
 		}
 	}
 	ike_cfg_free(ike);
@@ -229,7 +229,7 @@ static const struct conn *same_identities(struct ike *ike, const struct conn *c)
 	return NULL;
 }
 
-static int conn_new(struct conn **out, const struct ike_conn *want, char *err, size_t errlen)
+static int conn_new(struct ike *ike, struct conn **out, const struct ike_conn *want, char *err, size_t errlen)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 	int ret = -ENOMEM;
@@ -253,7 +253,7 @@ static int conn_new(struct conn **out, const struct ike_conn *want, char *err, s
 	return 0;
 
 fail:
-	conn_free(c);
+	conn_free(ike, c);
 	return ret;
 }
 
@@ -264,7 +264,7 @@ int ike_add(struct ike *ike, const struct ike_conn *want, char *err, size_t errl
 	int ret;
 
 	err[0] = '\0';
-	ret = conn_new(&c, want, err, errlen);
+	ret = conn_new(ike, &c, want, err, errlen);
 	if (ret)
 		return ret;
 	ret = ike_creds_load(ike, c, want, err, errlen);
@@ -297,7 +297,7 @@ int ike_add(struct ike *ike, const struct ike_conn *want, char *err, size_t errl
 fail:
 	if (!err[0])
 		snprintf(err, errlen, "no memory");
-	conn_free(c);
+	conn_free(ike, c);
 	return ret;
 }
 

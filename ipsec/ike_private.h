@@ -41,12 +41,28 @@ struct ike_local {
 	struct ike_local *next;
 };
 
-/* Certificates of one connection. The key is its own, CAs may be many connections'. */
+#define IKE_DIGEST 32 /* octets of a BLAKE2b hash */
+
+/* What a ca_file, or a cert_file and its key_file, contained: of all connections whose files contain the same. */
+struct ike_files {
+	uint8_t digest[IKE_DIGEST];
+	uint32_t users;
+	array_t *
+		certs; /* certificate_t: the authorities; or our own and what stands behind it in cert_file */
+	private_key_t *key; /* NULL: of a ca_file */
+	struct ike_files *next;
+};
+
+/* An authority that a connection names. */
+struct ike_ca {
+	certificate_t *cert;
+	uint32_t users; /* struct ike_files that have it */
+	struct ike_ca *next;
+};
+
+/* Certificates of one connection. */
 struct ike_certs {
-	certificate_t *own;
-	array_t *chain; /* certificate_t: what stands behind our own in cert_file */
-	array_t *cas;   /* certificate_t, each referenced by ike->cas as well */
-	private_key_t *key;
+	struct ike_files *own, *cas;
 };
 
 /* One IKE_SA of a connection. */
@@ -105,7 +121,8 @@ struct ike {
 	struct ike_share *shares[IKE_BUCKETS]; /* by remote address */
 	struct ike_local *locals[IKE_BUCKETS]; /* by address */
 	struct ike_entry *entries[IKE_BUCKETS]; /* by SPI */
-	array_t *cas;                           /* certificate_t, each once */
+	struct ike_files *files[IKE_BUCKETS];   /* by digest */
+	struct ike_ca *cas;
 
 	struct ike_log *logger;
 	struct log_limit failed, remarked; /* of handshakes that are nobody's */
@@ -174,9 +191,26 @@ void ike_cfg_free(struct ike *ike);
 /* ---- ike_creds.c -------------------------------------------------------------------------------------- */
 
 void ike_creds_init(struct ike *ike);
-/* Loads the key or certificates of a connection. Takes no lock but for ike->cas. Returns 0 or -errno with a message. */
+/* Loads the key or certificates of a connection. Both take the lock. Returns 0 or -errno with a message. */
 int ike_creds_load(struct ike *ike, struct conn *c, const struct ike_conn *want, char *err, size_t errlen);
-void ike_creds_drop(struct conn *c);
+void ike_creds_drop(struct ike *ike, struct conn *c);
+
+/* ---- ike_certs.c -------------------------------------------------------------------------------------- */
+
+/* Our own certificate: what stands first in cert_file. */
+static inline certificate_t *ike_own_cert(const struct ike_files *own)
+{
+	certificate_t *cert;
+	array_get(own->certs, ARRAY_HEAD, &cert);
+	return cert;
+}
+
+/* What the files of a connection contain, shared with others. By the loop's thread. Takes the lock, but not while it parses.
+ * Returns 0, or -errno with a message (-ENOMEM: without); ike_certs_drop either way. */
+int ike_certs_load(
+	struct ike *ike, struct ike_certs *c, const struct ike_conn *want, char *err, size_t errlen);
+/* Gives them back; who is the last frees them. Takes the lock. */
+void ike_certs_drop(struct ike *ike, struct ike_certs *c);
 
 /* ---- the rest: what libcharon calls ------------------------------------------------------------------- */
 

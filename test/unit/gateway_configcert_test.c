@@ -1,63 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* gateway_configcert_test.c - certificates and private keys that ipsec tunnels name. The test makes them itself. */
+#include "test/unit/certs.h"
 #include "test/unit/config_dir.h"
-
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
-
-enum key_type { EC_KEY_TYPE, ED_KEY_TYPE, RSA_KEY_TYPE };
-
-static EVP_PKEY *new_key(enum key_type type)
-{
-	EVP_PKEY *k = type == ED_KEY_TYPE   ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")
-		      : type == EC_KEY_TYPE ? EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256")
-					    : EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
-
-	assert_non_null(k);
-	return k;
-}
-
-static void extend(X509 *x, int nid, const char *value)
-{
-	X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
-
-	assert_non_null(e);
-	assert_int_equal(X509_add_ext(x, e, -1), 1);
-	X509_EXTENSION_free(e);
-}
-
-/* A certificate that is valid from now + from to now + until seconds. san NULL: none. */
-static X509 *new_cert(EVP_PKEY *key, const char *cn, const char *san, bool ca, long from, long until)
-{
-	X509 *x = X509_new();
-	X509_NAME *name = X509_get_subject_name(x);
-
-	X509_set_version(x, 2);
-	ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-	X509_gmtime_adj(X509_getm_notBefore(x), from);
-	X509_gmtime_adj(X509_getm_notAfter(x), until);
-	X509_set_pubkey(x, key);
-	X509_NAME_add_entry_by_txt(name, "C", MBSTRING_ASC, (const unsigned char *)"DE", -1, -1, 0);
-	X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (const unsigned char *)"Example, Ltd", -1, -1, 0);
-	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)cn, -1, -1, 0);
-	X509_set_issuer_name(x, name);
-	extend(x, NID_basic_constraints, ca ? "critical,CA:TRUE" : "CA:FALSE");
-	if (san)
-		extend(x, NID_subject_alt_name, san);
-	assert_true(X509_sign(x, key, EVP_PKEY_id(key) == EVP_PKEY_ED25519 ? NULL : EVP_sha256()) > 0);
-	return x;
-}
-
-static void save_cert(const char *name, X509 *x, bool der)
-{
-	FILE *f = fopen(at(name), "w");
-
-	assert_non_null(f);
-	assert_int_equal(der ? i2d_X509_fp(f, x) : PEM_write_X509(f, x), 1);
-	assert_int_equal(fclose(f), 0);
-	X509_free(x);
-}
 
 static void append(const char *name, const char *text)
 {
@@ -78,20 +22,6 @@ static void append_cert(const char *name, X509 *x)
 	X509_free(x);
 }
 
-static void save_key(const char *name, EVP_PKEY *k, bool der, const char *passphrase)
-{
-	FILE *f = fopen(at(name), "w");
-
-	assert_non_null(f);
-	assert_int_equal(der ? i2d_PrivateKey_fp(f, k)
-			     : PEM_write_PrivateKey(f, k, passphrase ? EVP_aes_128_cbc() : NULL, NULL, 0,
-				       NULL, (void *)(uintptr_t)passphrase),
-		1);
-	assert_int_equal(fclose(f), 0);
-	assert_int_equal(chmod(at(name), 0600), 0);
-}
-
-#define DAY   86400L
 #define CERTS "cert_file = gw.pem\nkey_file = gw.key\nca_file = ca.pem\n"
 #define IDS   "local_id = gw.example.net\nremote_id = b.example.net\n"
 
@@ -100,12 +30,12 @@ static EVP_PKEY *good_files(void)
 {
 	EVP_PKEY *key = new_key(EC_KEY_TYPE), *ca = new_key(EC_KEY_TYPE);
 
-	save_cert("gw.pem",
+	save_cert(at("gw.pem"),
 		new_cert(key, "gw", "DNS:gw.example.net, email:gw@example.net, IP:198.51.100.1", false, -DAY,
 			DAY),
 		false);
-	save_key("gw.key", key, false, NULL);
-	save_cert("ca.pem", new_cert(ca, "ca", NULL, true, -DAY, DAY), false);
+	save_key(at("gw.key"), key, false, NULL);
+	save_cert(at("ca.pem"), new_cert(ca, "ca", NULL, true, -DAY, DAY), false);
 	write_text("x.conf", BARE IDS CERTS);
 	EVP_PKEY_free(ca);
 	return key;
@@ -120,8 +50,9 @@ static void certs_of_every_kind(void **state)
 			EVP_PKEY *key = new_key((enum key_type)type);
 			struct config *c;
 
-			save_cert("gw.pem", new_cert(key, "gw", "DNS:gw.example.net", false, -DAY, DAY), der);
-			save_key("gw.key", key, der, NULL);
+			save_cert(at("gw.pem"), new_cert(key, "gw", "DNS:gw.example.net", false, -DAY, DAY),
+				der);
+			save_key(at("gw.key"), key, der, NULL);
 			EVP_PKEY_free(key);
 			c = load(NULL, NULL);
 			assert_string_equal(c->tunnels[0].ike.cert_file, at("gw.pem"));
@@ -140,16 +71,16 @@ static void bad_certs(void **state)
 	(void)state;
 	config_free(load(NULL, NULL));
 
-	save_key("gw.key", other, false, NULL);
+	save_key(at("gw.key"), other, false, NULL);
 	load_bad("~/x.conf:8: [tunnel a] key_file: \"~/gw.key\" is not the key of the certificate; expected "
 		 "the one that "
 		 "it was made for\n");
-	save_key("gw.key", key, false, "secret");
+	save_key(at("gw.key"), key, false, "secret");
 	load_bad("~/x.conf:8: [tunnel a] key_file: \"~/gw.key\" has a private key under a passphrase; "
 		 "expected one that "
 		 "needs none\n");
 	dh = EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
-	save_key("gw.key", dh, false, NULL);
+	save_key(at("gw.key"), dh, false, NULL);
 	EVP_PKEY_free(dh);
 	load_bad("~/x.conf:8: [tunnel a] key_file: \"~/gw.key\" has a private key that IKE cannot sign with; "
 		 "expected RSA, "
@@ -157,13 +88,13 @@ static void bad_certs(void **state)
 	write_text("gw.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
 	load_bad("~/x.conf:8: [tunnel a] key_file: \"~/gw.key\" has no private key; expected one, in PEM or "
 		 "DER\n");
-	save_key("gw.key", key, false, NULL);
+	save_key(at("gw.key"), key, false, NULL);
 	assert_int_equal(chmod(at("gw.key"), 0644), 0);
 	load_bad("~/x.conf:8: [tunnel a] key_file: \"~/gw.key\" " EVERYBODY "\n");
-	save_key("gw.key", key, false, NULL);
+	save_key(at("gw.key"), key, false, NULL);
 
 	/* all that is wrong at once; a private key is no certificate */
-	save_key("gw.pem", key, false, NULL);
+	save_key(at("gw.pem"), key, false, NULL);
 	write_text("ca.pem", "");
 	assert_int_equal(unlink(at("gw.key")), 0);
 	load_bad(
@@ -174,9 +105,9 @@ static void bad_certs(void **state)
 		"readable file\n"
 		"~/x.conf:9: [tunnel a] ca_file: \"~/ca.pem\" has no certificate; expected X.509 in PEM or "
 		"DER\n");
-	save_key("gw.key", key, false, NULL);
-	save_cert("gw.pem", new_cert(key, "gw", "DNS:gw.example.net", false, -DAY, DAY), false);
-	save_cert("ca.pem", new_cert(other, "ca", NULL, false, -DAY, DAY), false);
+	save_key(at("gw.key"), key, false, NULL);
+	save_cert(at("gw.pem"), new_cert(key, "gw", "DNS:gw.example.net", false, -DAY, DAY), false);
+	save_cert(at("ca.pem"), new_cert(other, "ca", NULL, false, -DAY, DAY), false);
 	load_bad("~/x.conf:9: [tunnel a] ca_file: \"~/ca.pem\" has a certificate of no authority; "
 		 "expected the basic constraint CA:TRUE\n");
 	assert_int_equal(truncate(at("ca.pem"), 65537), 0);
@@ -184,8 +115,8 @@ static void bad_certs(void **state)
 		 "certificate\n");
 
 	/* the clock may be wrong: only a warning */
-	save_cert("ca.pem", new_cert(other, "ca", NULL, true, DAY, 2 * DAY), false);
-	save_cert("gw.pem", new_cert(key, "gw", "DNS:gw.example.net", false, -2 * DAY, -DAY), false);
+	save_cert(at("ca.pem"), new_cert(other, "ca", NULL, true, DAY, 2 * DAY), false);
+	save_cert(at("gw.pem"), new_cert(key, "gw", "DNS:gw.example.net", false, -2 * DAY, -DAY), false);
 	config_free(load(NULL,
 		"~/x.conf:7: [tunnel a] cert_file: \"~/gw.pem\" has a certificate that has expired\n"
 		"~/x.conf:9: [tunnel a] ca_file: \"~/ca.pem\" has a certificate that is not valid yet\n"));
@@ -199,7 +130,7 @@ static void several_certs(void **state)
 	EVP_PKEY *key = good_files(), *ca = new_key(EC_KEY_TYPE), *other = new_key(ED_KEY_TYPE);
 
 	(void)state;
-	save_cert("ca.pem", new_cert(ca, "ca", NULL, true, -DAY, DAY), false);
+	save_cert(at("ca.pem"), new_cert(ca, "ca", NULL, true, -DAY, DAY), false);
 	append_cert("ca.pem", new_cert(other, "other ca", NULL, true, -DAY, DAY));
 	append_cert("gw.pem", new_cert(ca, "ca", NULL, true, -DAY, DAY));
 	config_free(load(NULL, NULL));
@@ -210,7 +141,7 @@ static void several_certs(void **state)
 	load_bad("~/x.conf:9: [tunnel a] ca_file: \"~/ca.pem\" has a certificate of no authority; expected "
 		 "the basic "
 		 "constraint CA:TRUE\n");
-	save_cert("ca.pem", new_cert(ca, "ca", NULL, true, -DAY, DAY), false);
+	save_cert(at("ca.pem"), new_cert(ca, "ca", NULL, true, -DAY, DAY), false);
 	append("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
 	load_bad("~/x.conf:9: [tunnel a] ca_file: \"~/ca.pem\" has something behind its certificate that is "
 		 "none; expected "
@@ -253,8 +184,8 @@ static void local_ids(void **state)
 	}
 	/* without a subjectAltName no common name stands for one */
 	key = new_key(EC_KEY_TYPE);
-	save_cert("gw.pem", new_cert(key, "gw.example.net", NULL, false, -DAY, DAY), false);
-	save_key("gw.key", key, false, NULL);
+	save_cert(at("gw.pem"), new_cert(key, "gw.example.net", NULL, false, -DAY, DAY), false);
+	save_key(at("gw.key"), key, false, NULL);
 	EVP_PKEY_free(key);
 	write_text("x.conf", BARE IDS CERTS);
 	load_bad("~/x.conf:5: [tunnel a] local_id: \"gw.example.net\"" NOT_IN_IT);
@@ -275,17 +206,17 @@ static void contents_that_changed(void **state)
 
 	(void)state;
 	assert_change(c, false);
-	save_cert("gw.pem", new_cert(key, "gw", "DNS:gw.example.net", false, -DAY, 2 * DAY), false);
+	save_cert(at("gw.pem"), new_cert(key, "gw", "DNS:gw.example.net", false, -DAY, 2 * DAY), false);
 	assert_change(c, true);
 	config_free(c);
 	c = load(NULL, NULL);
-	save_cert("ca.pem", new_cert(other, "ca", NULL, true, -DAY, DAY), false);
+	save_cert(at("ca.pem"), new_cert(other, "ca", NULL, true, -DAY, DAY), false);
 	assert_change(c, true);
 	config_free(c);
 	c = load(NULL, NULL);
-	save_key("gw.key", key, true, NULL); /* the same key, in another form: the file is another one */
+	save_key(at("gw.key"), key, true, NULL); /* the same key, in another form: the file is another one */
 	assert_change(c, true);
-	save_key("gw2.key", key, true, NULL);
+	save_key(at("gw2.key"), key, true, NULL);
 	write_text("x.conf", BARE IDS "cert_file = gw.pem\nkey_file = gw2.key\nca_file = ca.pem\n");
 	assert_change(c, true);
 	config_free(c);
