@@ -255,14 +255,18 @@ static void check_sites(struct loader *l, struct item **tunnels, size_t n)
 
 /* ---- endpoints ----------------------------------------------------------------------------------- */
 
-/* Within each ipsec tunnel, and outside of them, endpoints are a world of their own. */
-static int by_endpoint(const struct conf_tunnel *x, const struct conf_tunnel *y)
+/* Within each ipsec tunnel, and outside of them, endpoints are a world of their own. In transport mode the ends are those of
+ * the security association, whatever local and remote say: the table that packets are told apart by (path.c) has none. */
+static int by_endpoint(const struct item *a, const struct item *b)
 {
+	const struct conf_tunnel *x = a->obj, *y = b->obj;
 	int order = strcmp(x->over ? x->over : "", y->over ? y->over : "");
 
 	if (!order)
+		order = (int)a->by_key - (int)b->by_key;
+	if (!order && !a->by_key)
 		order = memcmp(&x->local, &y->local, sizeof(x->local));
-	if (!order)
+	if (!order && !a->by_key)
 		order = memcmp(&x->remote, &y->remote, sizeof(x->remote));
 	if (!order)
 		order = (int)x->gre_has_key - (int)y->gre_has_key;
@@ -274,7 +278,7 @@ static int by_endpoint(const struct conf_tunnel *x, const struct conf_tunnel *y)
 static int by_endpoint_and_order(const void *a, const void *b)
 {
 	const struct item *x = *(struct item *const *)a, *y = *(struct item *const *)b;
-	int order = by_endpoint(x->obj, y->obj);
+	int order = by_endpoint(x, y);
 
 	return order ? order : x->order < y->order ? -1 : x->order > y->order;
 }
@@ -292,15 +296,16 @@ static void check_endpoints(struct loader *l, struct item **tunnels, size_t n)
 {
 	qsort((void *)tunnels, n, sizeof(struct item *), by_endpoint_and_order);
 	for (size_t i = 1; i < n; i++) {
-		const struct conf_tunnel *t = tunnel_of(tunnels[i]), *before = tunnel_of(tunnels[i - 1]);
+		const struct item *it = tunnels[i], *other = tunnels[i - 1];
+		const struct conf_tunnel *t = it->obj, *before = other->obj;
 
-		if (!is_endpoint(tunnels[i]) || !is_endpoint(tunnels[i - 1]) || by_endpoint(t, before) != 0)
+		if (!is_endpoint(it) || !is_endpoint(other) || by_endpoint(it, other) != 0)
 			continue;
-		config_error(l, tunnels[i], "remote",
-			"local, remote and %s are those of tunnel %s at %s:%d; expected a gre_key that tells "
-			"them apart",
-			t->gre_has_key ? "gre_key" : "the missing gre_key", before->name, before->file,
-			before->line);
+		config_error(l, it, it->by_key ? "over" : "remote",
+			"%s%s %s of tunnel %s at %s:%d; expected a gre_key that tells them apart",
+			it->by_key ? "in transport mode only keys differ, and " : "local, remote and ",
+			t->gre_has_key ? "gre_key" : "the missing gre_key",
+			it->by_key ? "is that" : "are those", before->name, before->file, before->line);
 	}
 }
 

@@ -285,8 +285,10 @@ static void check_overs(struct loader *l, struct item *const *tunnels, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		struct item *over = check_over(l, tunnels, n, tunnels[i]);
 
-		if (over)
-			over->carries = true;
+		if (!over)
+			continue;
+		over->carries = true;
+		tunnels[i]->by_key = tunnel_of(over)->ike.mode == IPSEC_TRANSPORT;
 	}
 	for (size_t i = 0; i < n; i++)
 		if (tunnel_of(tunnels[i])->type == TUNNEL_IPSEC &&

@@ -18,8 +18,9 @@ struct item {
 	const char *file;    /* one of loader.files; NULL: no file has this section */
 	const char *exposed; /* what config_exposed says of that file */
 	int line;
-	size_t order;  /* in which it was read */
-	bool carries;  /* an ipsec tunnel that a GRE tunnel travels in */
+	size_t order; /* in which it was read */
+	bool carries; /* an ipsec tunnel that a GRE tunnel travels in */
+	bool by_key; /* a GRE tunnel that travels in transport mode: gre_key alone tells it from others there */
 	bool twice;    /* the name is taken: left out of further checks */
 	int *key_line; /* for each row of the section where it stands first; 0: it does not */
 };

@@ -23,6 +23,18 @@
 /* Its replies follow routes. */
 #define RELIES "automatic_return_routing = no\n"
 
+#define KEY "1234567890123456789012" /* of a length that is not warned of */
+
+/* An ipsec tunnel that lacks nothing, in five lines. */
+#define K(name, remote)                                                                                      \
+	"[tunnel " name "]\ntype = ipsec\nlocal = 198.51.100.1\nremote = " remote "\npsk = " KEY "\n"
+#define I         K("a", "203.0.113.1")
+#define J         K("b", "203.0.113.2")
+#define ANY(name) K(name, "any")
+/* A GRE tunnel in the one called a, in five. */
+#define OVER_A           "over = a\n"
+#define G(local, remote) "[tunnel g]\ntype = gre\nlocal = " local "\nremote = " remote "\n" OVER_A
+
 static inline void load_text(const char *text, size_t len, struct config **c, char **errors, int expected)
 {
 	int err = config_parse_text("x.conf", text, len, c, errors);
