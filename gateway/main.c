@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
@@ -19,6 +20,15 @@
 #include <unistd.h>
 
 #define DEFAULT_CONFIG "/etc/arrd/arrd.conf"
+
+/* gcc and clang say it in different ways. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(leak_sanitizer)
+#define SANITIZED 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#endif
 
 struct options {
 	const char *config;
@@ -251,6 +261,15 @@ static char *absolute(const char *file)
 	return path;
 }
 
+/* Keys of branches are in this memory: no core file has them, and nobody who runs as the same user looks in. The search for
+ * leaks of a sanitizer is done by tracing, and needs leave. */
+static void keep_memory_private(void)
+{
+#ifndef SANITIZED
+	(void)prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L); /* cannot fail with this value */
+#endif
+}
+
 static int load(const char *file, struct config **conf)
 {
 	char *errors = NULL, *path = absolute(file);
@@ -272,6 +291,7 @@ int main(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
+	keep_memory_private();
 	if (sodium_init() < 0)
 		return EX_OSERR;
 	if (load(o.config, &conf) < 0)

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who is let in by IPsec, and who is not: keys, certificates, identities."""
+import os
+import signal
+
 import between
 import ipsec
+import lab
 import pki
 import topo
 from case_ipsec import everything_comes_home
@@ -194,3 +198,34 @@ def a_second_peer_takes_over(c):
     c.check(not two.answers(), "the second still has answers")
     c.equal(net.gateway.drops().get("other_site"), None, "packets for another site")
     c.equal(topo.HOST, net.gateway.flows_of(site="s1")[0]["orig"]["src"], "whose flows they are")
+
+
+@case(needs=ipsec.NEEDS)
+def nobody_reads_its_memory(c):
+    """
+        br1: rt1 -- gw, run by a user of its own with the rights that the unit gives it -- inet
+
+    Keys are in the gateway's memory. Its user cannot trace it, it leaves no core file, and it works all the same.
+    """
+    lab.need("setpriv")
+    if c.scale != 1:
+        raise lab.Skip("a sanitizer traces")
+    net = ipsec.Net(c, sites=1, up=False)
+    g, r = net.gateway, net.routers[1]
+    g.stop()
+    user, caps = 65534, "+net_admin,+net_raw,+net_bind_service"
+    os.chmod(c.dir, 0o711)
+    c.shell(["chown", "-R", f"{user}:{user}", g.dir])
+    g.wrap = ("sh", "-c", f'cd "{g.dir}" && ulimit -c unlimited && exec "$@"', "sh", "setpriv", f"--reuid={user}",
+              f"--regid={user}", "--clear-groups", f"--inh-caps={caps}", f"--ambient-caps={caps}", f"--bounding-set={caps}",
+              "--no-new-privs")
+    g.start()
+    r.up()
+    r.ping()
+    c.equal(os.stat(f"/proc/{g.process.pid}/mem").st_uid, 0, "whose its memory is")
+    g.process.send(signal.SIGABRT)
+    how = os.waitid(os.P_PID, g.process.pid, os.WEXITED | os.WNOWAIT).si_code
+    c.equal(how, os.CLD_KILLED, "how it ended; 3 is with a core file")
+    g.process.wait()
+    g.wrap = ()
+    g.start()

@@ -48,6 +48,7 @@ class Gateway:
                         "log_level": "debug", **(gateway or {})}
         self.egress = {"interface": "eth0", "nat": "none", **(egress or {})}
         self.flows, self.sites, self.tunnels = flows or {}, sites or {}, tunnels
+        self.wrap = ()  # what to run it by
         self.process = None
         self.before = None
         self.write()
@@ -99,7 +100,7 @@ class Gateway:
             self.before = self.traces()
             self.case.at_end(self.end)
             self.case.on_failure(self.tell)
-        self.process = self.ns.start([os.path.join(self.build, "arrd"), "-c", self.conf, "-f"], self.name)
+        self.process = self.ns.start([*self.wrap, os.path.join(self.build, "arrd"), "-c", self.conf, "-f"], self.name)
         if wait:
             self.wait_ready()
         return self
