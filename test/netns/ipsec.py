@@ -14,6 +14,7 @@ import shutil
 import signal
 
 import lab
+import loss
 import topo
 
 NEEDS = ("charon-systemd", "swanctl")
@@ -213,6 +214,15 @@ class Charon:
         with open(self.log, errors="replace") as f:
             return len(re.findall(pattern, f.read(), re.M))
 
+    def child_keys(self):
+        """[(SPI, key)] by which it sends, of each CHILD_SA that it made as responder; needs chd = 4 in its log, and an AEAD."""
+        with open(self.log, errors="replace") as f:
+            dumps = f.read().split("encryption responder key => ")[1:]
+        made = [(re.search(r"inbound CHILD_SA .* with SPIs \w+_i (\w+)_o", text), text) for text in dumps]
+        octets = r"\[CHD\] +\d+: ((?:[0-9A-F]{2} ?)+)"
+        return [(int(m[1], 16), bytes.fromhex("".join(re.findall(octets, text)))[:int(text.split()[0])])
+                for m, text in made if m]
+
     def wait_said(self, pattern, seconds, more_than=0):
         self.case.wait(lambda: self.said(pattern) > more_than, seconds, f"{self.name} to log {pattern!r}")
 
@@ -277,6 +287,9 @@ class StrongSwan(Charon):
     def ready(self):
         super().ready()
         self.case.wait(lambda: "ipsec0" in self.ns.ip("-o link show"), 5, f"ipsec0 of {self.name}")
+        # A router that does not come to run for a moment, because the machine has much else to do, loses nothing.
+        self.ns.ip(f"link set ipsec0 txqueuelen {loss.TUN_QUEUE}")
+        loss.roomy(self.process)
         if self.mtu:
             self.ns.ip(f"link set ipsec0 mtu {self.mtu}")
         return self
