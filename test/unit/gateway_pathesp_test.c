@@ -316,15 +316,27 @@ static void numbers_run_out(void **state)
 	struct sa *sa = sad_out(stub.o.sad, c->conn, rig.now);
 
 	(void)state;
+	/* Long before, and once, the peer is asked for another SA. */
+	sa->seq = (UINT64_C(3) << 30) - 1;
+	ipsec_tick(rig.gw.ipsec);
+	assert_int_equal(did_count(DID_SOFT, c->conn), 0);
+	c->recv.replay.top = sa->seq;
+	assert_ptr_equal(sends_by(&back), c);
+	ipsec_tick(rig.gw.ipsec);
+	ipsec_tick(rig.gw.ipsec);
+	assert_int_equal(did_count(DID_SOFT, c->conn), 1);
+	assert_int_equal(did_count(DID_HARD, c->conn), 0);
 	sa->seq = UINT32_MAX - 1;
 	c->recv.replay.top = UINT32_MAX - 1;
 	assert_ptr_equal(sends_by(&back), c);
 	assert_null(sends_by(&back));
 	assert_int_equal(rig_at(P1)->count.drops[DROP_ESP_SEQUENCE], 1);
+	assert_true(sa->seq == UINT32_MAX);
 	ipsec_tick(rig.gw.ipsec);
 	assert_int_equal(did_count(DID_HARD, c->conn), 1);
 	assert_null(sends_by(&back));
 	only_out(P2);
+	assert_true(sa->seq == UINT32_MAX); /* neither 0 nor any other one again */
 }
 
 /* ---- size ------------------------------------------------------------------------------------------------- */
@@ -425,6 +437,49 @@ static void padding_and_dummies(void **state)
 	assert_ptr_equal(sends_by(&back), new);
 }
 
+/* What a peer pads with is its own affair (RFC 4303 2.7): the inner length says where the packet ends, and of what lies
+ * behind it not an octet goes on, whatever it looks like. A packet that says to be longer than what came is none. */
+static void padding_of_the_peer(void **state)
+{
+	static const uint16_t behind[] = {1, 2, 3, 15, 16, 64, 255, 256, 1000};
+	static uint8_t b[2048], padding[1024];
+	struct child *c = child_up(child_begin(P1));
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(behind) / sizeof(behind[0]) * 12; i++) {
+		unsigned kind = i % 4, with = i / 4 % 3, n = behind[i / 12];
+		struct spec s = kind_spec(kind);
+		uint32_t len = packet_make(b, &s);
+		uint64_t octets = rig_at(P1)->count.rx_bytes;
+		struct pkt p;
+
+		/* zeros; what is no packet; another packet, of another kind */
+		struct spec other = kind_spec((kind + 1) % 4);
+		memset(padding, with == 0 ? 0 : 0xa5, sizeof(padding));
+		if (with == 2)
+			packet_make(padding, &other);
+		memcpy(b + len, padding, n);
+		rig_forget();
+		put_esp(c, s.ver == 4 ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6, b, len + n, 0);
+		run_ipsec();
+		p = only_out(TO_TUN);
+		assert_int_equal(p.len, len);
+		assert_same_payload(&p, &s);
+		assert_int_equal(rig_at(P1)->count.rx_bytes - octets, len);
+	}
+	for (unsigned kind = UDP4; kind <= UDP6; kind++) {
+		struct spec s = kind_spec(kind);
+		uint32_t len = packet_make(b, &s);
+		uint64_t before = rig_at(P1)->count.drops[DROP_INNER_TRUNCATED];
+
+		rig_forget();
+		put_esp(c, s.ver == 4 ? ESP_NEXT_IPV4 : ESP_NEXT_IPV6, b, len - 1, 0);
+		run_ipsec();
+		assert_int_equal(rig.nout, 0);
+		assert_int_equal(rig_at(P1)->count.drops[DROP_INNER_TRUNCATED], before + 1);
+	}
+}
+
 /* What we pad to: never above what fits the path. */
 static void padding_of_ours(void **state)
 {
@@ -471,6 +526,7 @@ int main(void)
 		CASE(numbers_run_out),
 		CASE(smaller_paths),
 		CASE(padding_and_dummies),
+		CASE(padding_of_the_peer),
 		CASE(padding_of_ours),
 	};
 

@@ -383,6 +383,45 @@ static void test_copies(void **state)
 	for_all(copies);
 }
 
+/* The window is asked before the ICV: what was seen, and what is too old, costs no look at its octets, good or forged, and
+ * nothing of it is changed. What is new is only marked when it is good. */
+static void window_before_icv(struct link *l)
+{
+	static const uint32_t old[] = {1000, 999, 745, 744, 1};
+	uint8_t pkt[128], was[128];
+	uint32_t len;
+	link_at(l, 1000);
+	for (unsigned i = 0; i < sizeof(old) / sizeof(old[0]) * 2; i++) {
+		uint32_t number = old[i / 2];
+		bool seen = number == 1000 || number == 999, forged = i % 2;
+		/* Within the window (256) and not seen it is looked at; and with ESN what is below the window, as one of the
+		 * next round. */
+		bool looked_at = (number > 1000 - 256 && !seen) || (l->in.esn && number <= 1000 - 256);
+		enum drop want = !looked_at                       ? DROP_ESP_REPLAY
+				 : forged || number <= 1000 - 256 ? DROP_ESP_AUTH
+								  : DROP_NONE;
+		uint64_t replayed = l->in.replayed, bad_icv = l->in.bad_icv;
+		replay_init(&l->in.replay, 256, l->in.esn);
+		assert_true(replay_accept(&l->in.replay, 1000) && replay_accept(&l->in.replay, 999));
+		l->out.seq = number - 1;
+		len = seal_one(l, pkt, 40, ESP_NEXT_IPV4);
+		pkt[len - 1] ^= forged;
+		memcpy(was, pkt, len);
+		assert_int_equal(open_one(l, pkt, len).drop, want);
+		assert_int_equal(l->in.replayed - replayed, want == DROP_ESP_REPLAY);
+		assert_int_equal(l->in.bad_icv - bad_icv, want == DROP_ESP_AUTH);
+		assert_true(l->in.replay.top == 1000);
+		if (want == DROP_ESP_REPLAY)
+			assert_memory_equal(pkt, was, len);
+	}
+}
+
+static void test_window_before_icv(void **state)
+{
+	(void)state;
+	for_all(window_before_icv);
+}
+
 /* The last number is used, then none. */
 static void last_number(struct link *l)
 {
@@ -455,6 +494,37 @@ static void test_over_the_boundary(void **state)
 	for_all(over_the_boundary);
 }
 
+/* Over 2^32 with ESN where what went by the boundary never came: fewer than the window, as many, and more; and what of it
+ * comes late, after all. */
+static void lost_at_the_boundary(struct link *l)
+{
+	static const uint32_t lost[] = {1, 30, 254, 255, 256, 257, 5000};
+	uint8_t late[128], pkt[128];
+	if (!l->out.esn)
+		return;
+	for (unsigned i = 0; i < sizeof(lost) / sizeof(lost[0]); i++) {
+		uint32_t len;
+		struct esp_in in;
+		link_at(l, T32 - 10);
+		len = seal_one(l, late, 33, 4); /* 2^32 - 9 */
+		l->out.seq += lost[i] - 1;
+		seal_one(l, pkt, 33, 4);
+		in = open_one(l, pkt, len);
+		assert_int_equal(in.drop, DROP_NONE);
+		assert_true(is_filled(in.inner, 33));
+		assert_true(l->in.replay.top == T32 - 9 + lost[i]);
+		/* Below the window its number is held for one of the next round. */
+		assert_int_equal(open_one(l, late, len).drop, lost[i] < 256 ? DROP_NONE : DROP_ESP_AUTH);
+		assert_true(l->in.replay.top == T32 - 9 + lost[i]);
+	}
+}
+
+static void test_lost_at_the_boundary(void **state)
+{
+	(void)state;
+	for_all(lost_at_the_boundary);
+}
+
 /* Past its hard limit an SA neither sends nor takes, and uses no number. */
 static void expired(struct link *l)
 {
@@ -508,8 +578,10 @@ int main(void)
 		cmocka_unit_test(test_foreign),
 		cmocka_unit_test(test_replayed),
 		cmocka_unit_test(test_copies),
+		cmocka_unit_test(test_window_before_icv),
 		cmocka_unit_test(test_last_number),
 		cmocka_unit_test(test_over_the_boundary),
+		cmocka_unit_test(test_lost_at_the_boundary),
 		cmocka_unit_test(test_expired),
 		cmocka_unit_test(test_too_big),
 	};

@@ -119,6 +119,28 @@ TABLE(too_large, 100000 /* 4096 */, false, 10000,
 	/* 1 */ {10000 - 4096, BAD},
 	/* 2 */ {10000 - 4095, GOOD}, );
 
+/* The edges of each width, with nothing seen but the top: the oldest that is within, and the one before it; then the window
+ * moves on by one, by its width less one, by its width, and by more than the ring, and each time the edge is looked at again. */
+#define EDGES(name_, w_)                                                                                     \
+	TABLE(name_, w_, false, 100000, /* 1 */ {100000, BAD}, /* 2 */ {100000 - (w_), BAD},                 \
+		/* 3 */ {100000 - (w_) + 1, GOOD}, /* 4 */ {100000 - (w_) + 1, BAD}, /* 5 */ {99999, GOOD},  \
+		/* 6 */ {99999, BAD}, /* 7: on by one */ {100001, GOOD}, /* 8 */ {100001 - (w_), BAD},       \
+		/* 9 */ {100001 - (w_) + 1, GOOD}, /* 10: the old top */ {100000, BAD},                      \
+		/* 11: by its width less one */ {100000 + (w_), GOOD}, /* 12: seen */ {100001, BAD},         \
+		/* 13: seen, and out */ {100000, BAD}, /* 14 */ {100002, GOOD},                              \
+		/* 15: by its width: nothing of before is within */ {100000 + 2 * (w_), GOOD},               \
+		/* 16 */ {100000 + (w_), BAD}, /* 17 */ {100001 + (w_), GOOD},                               \
+		/* 18: over the ring */ {100000 + 2 * (w_) + 64 * REPLAY_WORDS, GOOD},                       \
+		/* 19: its place in the ring was the old top's */                                            \
+		{100000 + 2 * (w_) + 64 * REPLAY_WORDS, BAD},                                                \
+		/* 20 */ {100000 + (w_) + 64 * REPLAY_WORDS, BAD},                                           \
+		/* 21 */ {100001 + (w_) + 64 * REPLAY_WORDS, GOOD},                                          \
+		/* 22 */ {100001 + (w_) + 64 * REPLAY_WORDS, BAD}, )
+
+EDGES(edges64, 64);
+EDGES(edges1024, 1024);
+EDGES(edges4096, 4096);
+
 /* The last number there is without ESN; it does not begin again. */
 TABLE(end32, 128, false, UINT32_MAX - 1,
 	/* 1 */ {UINT32_MAX, GOOD, UINT32_MAX},
@@ -157,6 +179,25 @@ TABLE(esn_over, 64, true, T32 - 3,
 	/* 14: the last one below */ {UINT32_MAX, BAD, 2 * T32 - 1},
 	/* 15 */ {63, GOOD, 2 * T32 + 63}, );
 
+/* What goes by the boundary is lost: up to a whole window of it, and more. */
+TABLE(esn_loss, 64, true, T32 - 3,
+	/* 1: 53 are lost, the boundary among them */ {50, GOOD, T32 + 50},
+	/* 2: the oldest that may still come is of before it: the bottom is 2^32 - 13 */
+	{UINT32_MAX - 12, GOOD, T32 - 13},
+	/* 3: a number too old can only be meant for the next round, and its ICV will say no */
+	{UINT32_MAX - 13, GOOD, 2 * T32 - 14}, );
+
+TABLE(esn_loss_of_a_window, 64, true, T32 - 3,
+	/* 1: below the bottom: 2^31 and more of loss are still told rightly */
+	{0x80000000, GOOD, T32 + 0x80000000},
+	/* 2 */ {0x80000000 - 63, GOOD, T32 + 0x80000000 - 63},
+	/* 3: the whole of this round is behind */ {0x80000000 - 64, GOOD, 2 * T32 + 0x80000000 - 64}, );
+
+TABLE(esn_loss_of_a_round, 4096, true, T32 + 1,
+	/* 1: the window reaches over the boundary: what is just under its bottom is ahead */
+	{UINT32_MAX - 4096 + 3, GOOD, T32 - 4096 + 2},
+	/* 2 */ {UINT32_MAX - 4096 + 2, GOOD, 2 * T32 - 4096 + 1}, );
+
 /* There is nothing below 0: such a number lies ahead, and the ICV will tell. */
 TABLE(esn_start, 1024, true, 0,
 	/* 1 */ {0, BAD, 0},
@@ -192,7 +233,8 @@ static void test_tables(void **state)
 {
 	(void)state;
 	static const struct table *const all[] = {&plain64, &ring1024, &full4096, &rounded, &too_large,
-		&end32, &off, &esn_roll, &esn_over, &esn_start, &esn_end, &esn_off, &esn_off_end};
+		&edges64, &edges1024, &edges4096, &end32, &off, &esn_roll, &esn_over, &esn_loss,
+		&esn_loss_of_a_window, &esn_loss_of_a_round, &esn_start, &esn_end, &esn_off, &esn_off_end};
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		run(all[i]);
 }

@@ -4,8 +4,8 @@
  * From the draft and the RFCs that each names; all were recomputed with Python's hmac and cryptography. RFC 3602 and SP
  * 800-38A have no ICV, so theirs is only from there, as is all of those that say "computed". RFC 4231's message of case 7
  * has the length of an ESP packet: SPI to ciphertext are its octets, the text is what decrypts to them, and the key is the
- * hash of the RFC's long one, which means the same to HMAC. The other cases of RFC 4231 and those of RFC 4868 have lengths
- * that no ESP packet has.
+ * hash of the RFC's long one, which means the same to HMAC. The other cases of RFC 4231 have lengths that no ESP packet has,
+ * as have those of RFC 4868: ipsec_hmac_test.c has these.
  */
 #ifndef ARRD_TEST_IPSEC_VECTORS_H
 #define ARRD_TEST_IPSEC_VECTORS_H
