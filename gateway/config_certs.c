@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define CERT_FILE_MAX 65536 /* octets */
+#define KEY_ID_MAX    64    /* octets of one that a certificate may have */
 
 enum cred_kind { CERT, KEY, CA };
 
@@ -196,6 +197,39 @@ static bool subject_canon(const X509 *x, char buf[VALUE_IDENTITY_CANON])
 	return n > 0 && n < sizeof(text) && value_identity_canon(text, buf, NULL) == 0;
 }
 
+static bool is_octets(const char *hex, const unsigned char *octets, size_t n)
+{
+	char text[2 * KEY_ID_MAX + 1];
+
+	return n <= KEY_ID_MAX && strcmp(sodium_bin2hex(text, sizeof(text), octets, n), hex) == 0;
+}
+
+/* What libstrongswan takes a key id for: the digest of a certificate, its subjectKeyIdentifier, its serial number, the digest of
+ * its public key with the algorithm's name around it or without. */
+static bool cert_has_key_id(X509 *x, const char *hex)
+{
+	const ASN1_OCTET_STRING *ski = X509_get0_subject_key_id(x);
+	const ASN1_INTEGER *serial = X509_get0_serialNumber(x);
+	unsigned char md[EVP_MAX_MD_SIZE], *spki = NULL;
+	unsigned n = 0;
+	int len;
+
+	if (ski && is_octets(hex, ASN1_STRING_get0_data(ski), (size_t)ASN1_STRING_length(ski)))
+		return true;
+	if (is_octets(hex, ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial)))
+		return true;
+	if (X509_digest(x, EVP_sha1(), md, &n) && is_octets(hex, md, n))
+		return true;
+	if (X509_pubkey_digest(x, EVP_sha1(), md, &n) && is_octets(hex, md, n))
+		return true;
+	len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &spki);
+	if (len <= 0)
+		return false;
+	n = EVP_Digest(spki, (size_t)len, md, &n, EVP_sha1(), NULL) ? n : 0;
+	OPENSSL_free(spki);
+	return is_octets(hex, md, n);
+}
+
 /* Whether a certificate speaks for an identity, given in canonical form; true also where it cannot be told. */
 static bool cert_names(X509 *x, const char *canon)
 {
@@ -211,6 +245,8 @@ static bool cert_names(X509 *x, const char *canon)
 		return X509_check_ip_asc(x, id, flags) == 1;
 	if (strncmp(canon, "dn:", 3) == 0)
 		return !subject_canon(x, subject) || strcmp(subject, canon) == 0;
+	if (strncmp(canon, "keyid:", 6) == 0)
+		return cert_has_key_id(x, id);
 	return true;
 }
 

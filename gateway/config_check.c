@@ -228,18 +228,52 @@ static int by_site(const void *a, const void *b)
 	return strcmp(tunnel_of(*(struct item *const *)a)->site, tunnel_of(*(struct item *const *)b)->site);
 }
 
+static int by_site_and_order(const void *a, const void *b)
+{
+	const struct item *x = *(struct item *const *)a, *y = *(struct item *const *)b;
+	int order = by_site(a, b);
+
+	return order ? order : x->order < y->order ? -1 : x->order > y->order;
+}
+
 static int site_to_tunnel(const void *name, const void *tunnel)
 {
 	return strcmp(name, tunnel_of(*(struct item *const *)tunnel)->site);
 }
 
+static bool is_clear(const struct item *it)
+{
+	return tunnel_of(it)->type == TUNNEL_GRE && !tunnel_of(it)->over;
+}
+
+/* t[0..n) are the tunnels of one site. One in the clear opens to whoever forges its addresses what the others protect: replies
+ * go where the last packet of a flow came from. */
+static void check_one_site(struct loader *l, struct item *const *t, size_t n)
+{
+	const struct item *safe = NULL;
+
+	for (size_t i = 0; i < n && !safe; i++)
+		if (!is_clear(t[i]))
+			safe = t[i];
+	for (size_t i = 0; safe && i < n; i++)
+		if (is_clear(t[i]))
+			config_warning(l, t[i], item_has(t[i], "site") ? "site" : NULL,
+				"site \"%s\" has IPsec, by tunnel %s at %s:%d, and this tunnel is in the "
+				"clear: "
+				"who forges its packets is in the site, and gets its replies",
+				tunnel_of(t[i])->site, safe->name, safe->file, safe->line);
+}
+
 static void check_sites(struct loader *l, struct item **tunnels, size_t n)
 {
-	size_t sites = n > 0;
+	size_t sites = 0, end;
 
-	qsort((void *)tunnels, n, sizeof(struct item *), by_site);
-	for (size_t i = 1; i < n; i++)
-		sites += by_site(&tunnels[i - 1], &tunnels[i]) != 0;
+	qsort((void *)tunnels, n, sizeof(struct item *), by_site_and_order);
+	for (size_t i = 0; i < n; i = end, sites++) {
+		for (end = i + 1; end < n && by_site(&tunnels[i], &tunnels[end]) == 0; end++)
+			;
+		check_one_site(l, tunnels + i, end - i);
+	}
 	if (n + sites > NAMES_MAX)
 		config_error(l, tunnels[n - 1], NULL,
 			"with it there are %zu tunnels of %zu sites; expected at most %d of both together", n,

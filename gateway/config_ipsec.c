@@ -9,6 +9,8 @@
 #define PSK_BITS       128
 #define REKEY_SENSIBLE 300 /* seconds; below, peers are busy with keys only */
 
+#define KEY_ID_LEN 20 /* octets of a SHA-1, which a certificate's key identifier is */
+
 static struct conf_tunnel *tunnel_of(const struct item *it)
 {
 	return it->obj;
@@ -96,6 +98,22 @@ static void check_ids(struct loader *l, const struct item *it)
 			"that is in the certificate");
 }
 
+/* A key id is no name that a certificate has. libstrongswan takes it for its subjectKeyIdentifier, fingerprint or serial
+ * number. */
+static void check_key_id(struct loader *l, const struct item *it)
+{
+	const struct conf_ike *ike = &tunnel_of(it)->ike;
+	char canon[VALUE_IDENTITY_CANON];
+
+	if (!ike->cert_file || !ike->remote_id || value_identity_canon(ike->remote_id, canon, NULL) ||
+		strncmp(canon, "keyid:", 6) != 0 || strlen(canon) == 6 + 2 * (size_t)KEY_ID_LEN)
+		return;
+	config_warning(l, it, "remote_id",
+		VALUE_SHOWN " is a key id, which no certificate has as a name; expected its subject or a "
+			    "subjectAltName, or @# and the %d octets of its subjectKeyIdentifier",
+		ike->remote_id, KEY_ID_LEN);
+}
+
 /* Relative paths become absolute, whatever else is wrong. */
 static void complete_paths(struct loader *l, const struct item *it)
 {
@@ -137,7 +155,7 @@ static void check_secrets(struct loader *l, struct item *it)
 		config_read_certs(l, it);
 }
 
-/* Who is called can try keys offline (RFC 7296 2.15), so one has to be as hard to guess as the rest. Of a text at best letters
+/* Who is called, or answers a branch in our place, can try keys offline (RFC 7296 2.15), so one has to be as hard to guess as the rest. Of a text at best letters
  * and digits are random, of 6 bits each. Its length is part of the secret. */
 static void check_psk_length(struct loader *l, const struct item *it)
 {
@@ -215,6 +233,7 @@ static void check_ike(struct loader *l, struct item *it)
 	check_ids(l, it);
 	check_secrets(l, it);
 	check_psk_length(l, it);
+	check_key_id(l, it);
 	check_selectors(l, it);
 	check_times(l, it);
 	check_transport(l, it);

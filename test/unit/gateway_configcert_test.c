@@ -153,6 +153,69 @@ static void several_certs(void **state)
 
 #define NOT_IN_IT " is neither the subject of the certificate nor a subjectAltName; expected one of these\n"
 
+/* A key id is the subjectKeyIdentifier, or a digest of the certificate or its key. */
+static void key_ids(void)
+{
+	EVP_PKEY *key = new_key(EC_KEY_TYPE);
+	X509 *x = new_cert(key, "gw", "DNS:gw.example.net", false, -DAY, DAY);
+	unsigned char md[3][EVP_MAX_MD_SIZE], *spki = NULL;
+	unsigned n;
+	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &spki);
+
+	assert_int_equal(X509_digest(x, EVP_sha1(), md[0], &n), 1);
+	assert_int_equal(X509_pubkey_digest(x, EVP_sha1(), md[1], &n), 1);
+	assert_int_equal(EVP_Digest(spki, (size_t)len, md[2], &n, EVP_sha1(), NULL), 1);
+	OPENSSL_free(spki);
+	save_cert(at("gw.pem"), x, false);
+	save_key(at("gw.key"), key, false, NULL);
+	EVP_PKEY_free(key);
+	for (size_t i = 0; i < 6; i++) {
+		char hex[2 * EVP_MAX_MD_SIZE + 1] = "", text[512], error[512];
+
+		md[i / 2][0] ^= (unsigned char)(i % 2);
+		for (unsigned k = 0; k < n; k++)
+			snprintf(hex + 2 * (size_t)k, 3, "%02X", md[i / 2][k]);
+		snprintf(text, sizeof(text), BARE "remote_id = b.example.net\n" CERTS "local_id = @#%s\n",
+			hex);
+		snprintf(error, sizeof(error), "~/x.conf:9: [tunnel a] local_id: \"@#%s\"" NOT_IN_IT, hex);
+		write_text("x.conf", text);
+		config_free(load(i % 2 ? error : NULL, NULL));
+	}
+}
+
+/* Whose certificate the branch's can be. */
+static void remote_ids(void **state)
+{
+	static const struct {
+		const char *id;
+		bool odd;
+	} cases[] = {
+		{"b.example.net", false},
+		{"C=DE, CN=b", false},
+		{"keyid:branch", true},
+		{"@#0badcafe", true},
+		{"@#000102030405060708090a0b0c0d0e0f10111213", false},
+		{"keyid:#000102030405060708090a0b0c0d0e0f10111213", false},
+		{"@#000102030405060708090a0b0c0d0e0f1011121314", true},
+	};
+
+	(void)state;
+	EVP_PKEY_free(good_files());
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[512], warning[512];
+
+		snprintf(text, sizeof(text), BARE "local_id = gw.example.net\n" CERTS "remote_id = %s\n",
+			cases[i].id);
+		snprintf(warning, sizeof(warning),
+			"~/x.conf:9: [tunnel a] remote_id: \"%s\" is a key id, which no certificate has as a "
+			"name; expected its subject or a subjectAltName, or @# and the 20 octets of its "
+			"subjectKeyIdentifier\n",
+			cases[i].id);
+		write_text("x.conf", text);
+		config_free(load(NULL, cases[i].odd ? warning : NULL));
+	}
+}
+
 /* Whom the certificate speaks for. */
 static void local_ids(void **state)
 {
@@ -164,9 +227,10 @@ static void local_ids(void **state)
 		{"gw", false}, /* a common name is no identity */
 		{"gw@example.net", true}, {"x@example.net", false}, {"198.51.100.1", true},
 		{"198.51.100.2", false}, {"/C=DE/O=Example, Ltd/CN=gw", true},
-		{"/c=de/o=example, ltd/cn=gw", true}, {"C=DE, CN=gw", false},
-		{"keyid:whatever", true}, /* cannot be told */
-		{NULL, true},             /* the local address */
+		{"/c=de/o=example, ltd/cn=gw", true}, {"C=DE, CN=gw", false}, {"keyid:whatever", false},
+		{"@#00", false}, /* nothing that the certificate has */
+		{"@#01", true},  /* its serial number */
+		{NULL, true},    /* the local address */
 	};
 	EVP_PKEY *key;
 
@@ -182,6 +246,7 @@ static void local_ids(void **state)
 		write_text("x.conf", text);
 		config_free(load(cases[i].in_it ? NULL : error, NULL));
 	}
+	key_ids();
 	/* without a subjectAltName no common name stands for one */
 	key = new_key(EC_KEY_TYPE);
 	save_cert(at("gw.pem"), new_cert(key, "gw.example.net", NULL, false, -DAY, DAY), false);
@@ -260,6 +325,7 @@ int main(void)
 		cmocka_unit_test_teardown(bad_certs, remove_files),
 		cmocka_unit_test_teardown(several_certs, remove_files),
 		cmocka_unit_test_teardown(local_ids, remove_files),
+		cmocka_unit_test_teardown(remote_ids, remove_files),
 		cmocka_unit_test_teardown(contents_that_changed, remove_files),
 		cmocka_unit_test_teardown(many_tunnels, remove_files),
 	};

@@ -128,6 +128,11 @@ static void bad_values(void **state)
 		{"initiate", "start", " is not valid; expected yes or no"},
 		{"local_id", "%any", MANY},
 		{"remote_id", "*@example.net", MANY},
+		/* IPv4 written as IPv6 stands for neither */
+		{"local_ts", "::ffff:10.0.0.0/104",
+			" is not an address with a prefix length; expected ADDRESS/LEN"},
+		{"remote_ts", "::ffff:0:0/96",
+			" is not an address with a prefix length; expected ADDRESS/LEN"},
 		{"local_ts", "10.0.0.1/8", " has bits set beyond its prefix length; expected 10.0.0.0/8"},
 		{"remote_ts", "any", " is not an address with a prefix length; expected ADDRESS/LEN"},
 		{"ike_rekey", "9", REKEY},
@@ -342,6 +347,17 @@ static void allowed(void **state)
 		{N "psk = 0s" /* 15 octets */ "AAECAwQFBgcICQoLDA0O\n", "x.conf:5: [tunnel a] psk:" SHORT},
 		{N "psk = 0s" /* 16 */ "AAECAwQFBgcICQoLDA0ODw==\n", NULL},
 		{N "psk = 0x3132333435363738393031323334353637383930\n", "x.conf:5: [tunnel a] psk:" SHORT},
+		/* IPsec and not, in one site */
+		{I "site = s\n" T("b", "203.0.113.2") "site = s\n",
+			"x.conf:11: [tunnel b] site: site \"s\" has IPsec, by tunnel a at x.conf:1, and this "
+			"tunnel is in the clear: who forges its packets is in the site, and gets its "
+			"replies\n"},
+		{T("s", "203.0.113.2") I "site = s\n",
+			"x.conf:1: [tunnel s]: site \"s\" has IPsec, by tunnel a at x.conf:5, and this "
+			"tunnel "
+			"is in the clear: who forges its packets is in the site, and gets its replies\n"},
+		{I "site = s\n" T("b", "203.0.113.2") "site = s\n" OVER_A, NULL},
+		{I "site = s\n" T("b", "203.0.113.2") "site = t\n" T("c", "203.0.113.3") "site = t\n", NULL},
 		/* a GRE tunnel between the same outer addresses */
 		{I T("b", "203.0.113.1"), NULL},
 	};

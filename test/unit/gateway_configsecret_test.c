@@ -32,6 +32,8 @@ static void psk_files(void **state)
 		{"0x3132333435363738\n", 19, "12345678", 8, NULL},
 		{"0sMTIzNDU2Nzg=\n", 15, "12345678", 8, NULL},
 		{"\0\1\2\3\4\5\6\xff\n", 9, "\0\1\2\3\4\5\6\xff", 8, NULL},
+		{"0123456789abcde\n", 16, "0123456789abcde", 15, NULL},
+		{"0123456789abcdef\n", 17, "0123456789abcdef", 16, NULL},
 		{big, 4096, big, 4096, NULL},
 		{big, 4097, NULL, 0,
 			"\"~/psk\" is larger than 4096 octets; expected a file that holds one key"},

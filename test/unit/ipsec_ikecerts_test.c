@@ -211,6 +211,42 @@ static void refused_ones_are_not_kept(void **state)
 	expect_said(r, (struct said){.gone = 1});
 }
 
+/* The library's own view of a key id, which the check of a configuration goes by. */
+static void key_ids(void **state)
+{
+	EVP_PKEY *key = new_key(EC_KEY_TYPE);
+	X509 *x = new_cert(key, "gw", "DNS:gw.example.net", false, -DAY, DAY);
+	unsigned char md[3][EVP_MAX_MD_SIZE], *spki = NULL;
+	struct rig *r = *state;
+	struct ike_conn c;
+	unsigned n;
+	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &spki);
+
+	assert_int_equal(X509_digest(x, EVP_sha1(), md[0], &n), 1);
+	assert_int_equal(X509_pubkey_digest(x, EVP_sha1(), md[1], &n), 1);
+	assert_int_equal(EVP_Digest(spki, (size_t)len, md[2], &n, EVP_sha1(), NULL), 1);
+	OPENSSL_free(spki);
+	save_cert(at("gw.pem"), x, false);
+	save_key(at("gw.key"), key, false, NULL);
+	EVP_PKEY_free(key);
+	for (uint32_t i = 0; i < 6; i++) {
+		char id[2 * EVP_MAX_MD_SIZE + 3] = "@#";
+
+		md[i / 2][0] ^= (unsigned char)(i % 2);
+		for (unsigned k = 0; k < n; k++)
+			snprintf(id + 2 + 2 * (size_t)k, 3, "%02x", md[i / 2][k]);
+		c = cert_conn(i + 1, "b", "ca.pem");
+		c.local_id = id;
+		expect_add(r, &c, i % 2 ? -EINVAL : 0, i % 2 ? "not for local_id" : "");
+	}
+	c = cert_conn(7, "b", "ca.pem");
+	c.local_id = "@#01"; /* the serial number */
+	expect_add(r, &c, 0, "");
+	c = cert_conn(8, "b", "ca.pem");
+	c.local_id = "keyid:whatever";
+	expect_add(r, &c, -EINVAL, "not for local_id");
+}
+
 static void many(void **state)
 {
 	struct timespec t0, t1;
@@ -240,6 +276,7 @@ int main(void)
 		CASE(files_that_changed_are_loaded_anew),
 		CASE(authorities_of_several_files),
 		CASE(refused_ones_are_not_kept),
+		CASE(key_ids),
 		CASE(many),
 	};
 
