@@ -128,6 +128,36 @@ def certificates(c):
 
 
 @case(needs=ipsec.NEEDS)
+def revocation_is_not_looked_up(c):
+    """
+        br1: rt1, a certificate that says where CRL and OCSP are -- gw -- inet
+
+    Such a certificate is taken as any other, nobody is asked, and the log has nothing of it. Who was removed, or whose
+    remote_id is another one, is locked out.
+    """
+    ca = pki.Authority(c)
+    gw = ca.issue(ipsec.GW_ID)
+    cert = ca.issue(ipsec.branch_id(1), more=("crlDistributionPoints=URI:http://127.0.0.1:9/ca.crl",
+                                              "authorityInfoAccess=OCSP;URI:http://127.0.0.1:9/ocsp"))
+    files = {"psk": None, "cert_file": gw[0], "key_file": gw[1], "ca_file": ca.cert}
+    net = ipsec.Net(c, sites=1, up=False, tunnel=files, branch={"cert": cert})
+    g, r = net.gateway, net.routers[1]
+    r.up()
+    r.ping()
+    text = g.process.errors()
+    for word in ("certificate status", "fetching crl", "requesting ocsp", "127.0.0.1"):
+        c.check(word not in text, f"the log has {word!r}")
+    g.tunnels["t1"]["remote_id"] = "new." + ipsec.branch_id(1)
+    g.reload()
+    c.wait(lambda: not r.sas(), 5, "the IKE_SA to end")
+    refused(c, net, r)
+    g.tunnels["t1"]["remote_id"] = ipsec.branch_id(1)
+    g.reload()
+    r.up()
+    r.ping()
+
+
+@case(needs=ipsec.NEEDS)
 def gateway_with_a_bad_certificate(c):
     """
         br1: rt1 -- gw: an expired certificate; one of another authority -- inet

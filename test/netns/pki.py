@@ -24,10 +24,12 @@ class Authority:
     def openssl(self, *args):
         self.case.shell(["openssl", *args])
 
-    def issue(self, name, san=True, days=30, kind="ec"):
-        """For a host of that name. days: -1 has expired already."""
+    def issue(self, name, san=True, days=30, kind="ec", more=()):
+        """For a host of that name. days: -1 has expired already. more: extensions as openssl.cnf has them."""
         base = f"{self.dir}/{name}.{len(os.listdir(self.dir))}"
-        extension = ("-addext", f"subjectAltName=DNS:{name}") if san else ()
+        extension = ["-addext", f"subjectAltName=DNS:{name}"] if san else []
+        for e in more:
+            extension += ["-addext", e]
         self.openssl("req", *self.algorithm(kind), "-nodes", "-keyout", base + ".key", "-out", base + ".csr", "-subj",
                      f"/O=Test/CN={name}", *extension)
         self.openssl("x509", "-req", "-in", base + ".csr", "-CA", self.cert, "-CAkey", self.key, "-copy_extensions", "copy",
