@@ -47,6 +47,11 @@ static void on_expire(void *arg, const struct sa *sa, bool hard)
 		ipsec_refresh(s, t, gateway_now());
 }
 
+void ipsec_used(struct ipsec *s, struct sa *sa)
+{
+	sad_used(sa, on_expire, s);
+}
+
 void ipsec_tick(struct ipsec *s)
 {
 	uint64_t now = gateway_now();

@@ -85,8 +85,10 @@ static void on_update(struct ipsec *s, const struct ike_event *e, uint64_t now)
 {
 	struct tunnel *t = ipsec_tunnel(s, e->tunnel);
 
-	if (sad_move(s->sad, e->inbound, e->spi, e->tunnel, &e->local, &e->remote) == 0 && t)
-		ipsec_refresh(s, t, now);
+	if (sad_move(s->sad, e->inbound, e->spi, e->tunnel, &e->local, &e->remote) < 0 || !t)
+		return;
+	t->ipsec->mapping_until_ms = 0; /* it followed; perhaps it has to follow back */
+	ipsec_refresh(s, t, now);
 }
 
 static void on_status(struct ipsec *s, const struct ike_event *e, uint64_t now)

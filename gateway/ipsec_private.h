@@ -66,6 +66,9 @@ void ipsec_seen(struct ipsec *s, const struct tunnel *t, const struct ike_status
 /* ipsec_conns.c: the same of all that are up. */
 void ipsec_seen_all(struct ipsec *s, uint64_t now);
 
+/* ipsec.c: an SA has carried a packet more, which is counted; perhaps it is to be renewed. */
+void ipsec_used(struct ipsec *s, struct sa *sa);
+
 /* rx_ipsec.c: takes a ready socket's packets. Returns how many datagrams came. */
 unsigned rx_ipsec(struct ipsec *s, struct ipsec_sock *sock);
 /* rx_ipsec.c: packets that were held for an SA which is there now. */

@@ -9,18 +9,19 @@
 #include "gateway/ipsec_private.h"
 #include "gateway/rx.h"
 
-#define MAPPING_MS 1000 /* between two reports of another end */
+#define MAPPING_MS 1000 /* until another end is reported again, if the key exchange did nothing about it */
 
 /* A branch behind a NAT speaks from another port, or another address, all of a sudden: the key exchange decides what that
- * means. Only after an integrity check and the replay window said that it is the branch, and now. */
+ * means. Only the newest packet, by its number, says where the branch is now: one that was kept back on its way, by somebody
+ * or by a NAT that is gone, passes the window, too, and so does any where replay_window is 0. */
 static void note_end(
 	struct ipsec *s, struct tunnel *t, const struct sa *sa, const struct ipsec_rx *rx, uint64_t now)
 {
 	if (rx->remote.port == sa->remote.port && addr_eq(&rx->remote.a, &sa->remote.a))
 		return;
-	if (!rx->remote.port || now < t->ipsec->mapping_ms + MAPPING_MS)
+	if (!rx->remote.port || now < t->ipsec->mapping_until_ms)
 		return;
-	t->ipsec->mapping_ms = now;
+	t->ipsec->mapping_until_ms = now + MAPPING_MS;
 	ike_mapping(s->ike, sa, &rx->remote);
 }
 
@@ -120,15 +121,18 @@ static bool take_esp(struct ipsec *s, struct item *it, const struct esp_in *in, 
 		path_drop(path, NULL, DROP_ESP_UNKNOWN_SPI, 1);
 		return false;
 	}
-	if (!d || d == DROP_ESP_DUMMY) {
+	/* Without a window, old packets are good, too; but they say nothing of the branch. */
+	if ((!d || d == DROP_ESP_DUMMY) && (in->newest || in->sa->replay.window)) {
 		t->rx_last_ms = path->now;
 		atomic_store_explicit(&in->sa->use->last_ms, path->now, memory_order_relaxed);
 		sad_confirm(s->sad, in->sa);
-		note_end(s, t, in->sa, rx, path->now);
 	}
+	if ((!d || d == DROP_ESP_DUMMY) && in->newest)
+		note_end(s, t, in->sa, rx, path->now);
 	if (!d) {
 		atomic_fetch_add_explicit(&in->sa->use->packets, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&in->sa->use->octets, in->inner_len, memory_order_relaxed);
+		ipsec_used(s, in->sa);
 		d = in->sa->transport ? take_transport_mode(path, it, t, in, rx->tos, &is_item)
 				      : take_tunnel_mode(path, it, t, in, rx->tos, &is_item);
 	}

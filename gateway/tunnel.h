@@ -25,7 +25,7 @@ struct tunnel_ipsec {
 	const struct suite *suite;   /* its suite; NULL: there is none, and the tunnel is down */
 	bool transport;              /* its mode, whatever was asked for */
 	struct sa_end local, remote; /* its ends */
-	uint64_t mapping_ms;         /* when another end was last reported to the key exchange */
+	uint64_t mapping_until_ms;   /* another end was reported to the key exchange: until then not again */
 	uint64_t failures;           /* handshakes that failed */
 	char last_failure[128];
 };

@@ -139,14 +139,16 @@ static unsigned port_of(const struct ipsec_tx *tx)
 	return tx->local.port == IKE_PORT ? IPSEC_UDP_500 : IPSEC_UDP_4500;
 }
 
-static void count_sent(struct espq *q, unsigned i, uint64_t now)
+static void count_sent(struct ipsec *s, unsigned i, uint64_t now)
 {
-	const struct sa *sa = q->out[i].sa;
+	const struct espq *q = &s->q;
+	struct sa *sa = q->out[i].sa;
 	struct tunnel *t = q->tunnel[i], *inner = q->inner[i];
 
 	atomic_fetch_add_explicit(&sa->use->packets, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&sa->use->octets, q->out[i].inner_len, memory_order_relaxed);
 	atomic_store_explicit(&sa->use->last_ms, now, memory_order_relaxed);
+	ipsec_used(s, sa);
 	if (q->octets[i]) {
 		inner->count.tx_packets++;
 		inner->count.tx_bytes += q->octets[i];
@@ -198,7 +200,7 @@ static void sent(struct path *path, struct espq *q, unsigned r)
 		if (tx->failed >> nth++ & 1)
 			path_drop(path, q->inner[i], drop_of(tx->err), 1);
 		else
-			count_sent(q, i, path->now);
+			count_sent(path->gw->ipsec, i, path->now);
 	}
 	if (tx->err == EMSGSIZE)
 		tx_ask_mtu(path, t, &tx->local.a, &tx->remote.a);

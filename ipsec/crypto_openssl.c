@@ -121,6 +121,7 @@ static void hmac(const struct ossl_key *k, const struct crypto_job *j, uint8_t *
 	h = k->outer;
 	hash_add(s, &h, digest, s->integ_len);
 	hash_end(s, &h, digest);
+	sodium_memzero(&h, sizeof(h)); /* as good as the key */
 }
 
 /* ---- keys ------------------------------------------------------------------------------------------- */

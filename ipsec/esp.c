@@ -80,6 +80,7 @@ static enum drop conclude(struct esp_in *p, const struct crypto_job *j, uint64_t
 		p->sa->bad_icv++;
 		return DROP_ESP_AUTH;
 	}
+	p->newest = seq > p->sa->replay.top;
 	if (!replay_accept(&p->sa->replay, seq)) { /* two copies in one batch, or overtaken by the batch */
 		p->sa->replayed++;
 		return DROP_ESP_REPLAY;
@@ -93,6 +94,7 @@ static void open_batch(struct crypto *c, struct esp_in *p, unsigned n)
 	uint64_t seq[ESP_BATCH];
 	unsigned njobs = 0, done = 0;
 	for (unsigned i = 0; i < n; i++) {
+		p[i].newest = false;
 		p[i].drop = examine(&p[i], &jobs[njobs], &seq[njobs]);
 		njobs += p[i].drop == DROP_NONE;
 	}

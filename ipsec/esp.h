@@ -27,6 +27,7 @@ struct esp_in {
 	uint32_t len;  /* up to the end of the ICV */
 	/* set by esp_open */
 	enum drop drop; /* DROP_NONE, or why it was not opened; one of DROP_ESP_* */
+	bool newest;    /* of what is good: no packet of the SA before it had so high a number */
 	uint8_t next;   /* next header */
 	uint8_t *inner; /* in data */
 	/* Octets up to the padding. TFC padding is still among them: the inner length field says where the packet ends

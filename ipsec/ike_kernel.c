@@ -197,7 +197,7 @@ static status_t get_spi(kernel_ipsec_t *public, host_t *src, host_t *dst, uint8_
 
 	pthread_mutex_lock(&ike->lock);
 	may = count_child(ike, e);
-	if (may && sad_reserve(ike->sad, &e->spi)) {
+	if (may && sad_reserve(ike->sad, e->counted, &e->spi)) {
 		uncount_child(ike, e);
 		ike_post_failure(
 			ike, NULL, "no SPI is left: the gateway has as many CHILD_SAs as it can have");
@@ -301,6 +301,17 @@ fail:
 	return NULL;
 }
 
+/* libcharon knows an SA by SPI and destination, and what it then does to it would meet another branch's, where two are behind
+ * one address: SPIs are their choice, and no secret. With the lock held. */
+static bool is_of_another(struct ike *ike, const struct ike_entry *e, uint32_t tunnel, const struct addr *dst)
+{
+	for (const struct ike_entry *o = *bucket(ike, e->spi); o; o = o->next)
+		if (o != e && o->spi == e->spi && !o->inbound && !o->gone && o->tunnel != tunnel &&
+			addr_eq(&o->dst, dst))
+			return true;
+	return false;
+}
+
 static status_t add_sa(kernel_ipsec_t *public, kernel_ipsec_sa_id_t *id, kernel_ipsec_add_sa_t *data)
 {
 	struct ike *ike = owner(public);
@@ -323,6 +334,10 @@ static status_t add_sa(kernel_ipsec_t *public, kernel_ipsec_sa_id_t *id, kernel_
 	} else {
 		e->spi = sa->spi;
 		e->next = *bucket(ike, sa->spi);
+	}
+	if (e && !data->inbound && is_of_another(ike, e, id->if_id, &sa->remote.a)) {
+		ike_post_failure(ike, c, "the peer chose an SPI that another branch at its address has");
+		c = NULL;
 	}
 	if (!c || c->id != id->if_id || !e) {
 		pthread_mutex_unlock(&ike->lock);

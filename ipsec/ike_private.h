@@ -115,11 +115,11 @@ struct ike {
 
 	pthread_mutex_t lock;
 	struct conn *by_id[IKE_BUCKETS];
-	struct conn *by_cfg[IKE_BUCKETS];      /* by peer_cfg: an IKE_SA says which connection it is of */
-	struct conn *by_peer[IKE_BUCKETS];     /* by remote identity */
-	struct conn *initiating;               /* those that are to be up */
-	struct ike_share *shares[IKE_BUCKETS]; /* by remote address */
-	struct ike_local *locals[IKE_BUCKETS]; /* by address */
+	struct conn *by_cfg[IKE_BUCKETS];       /* by peer_cfg: an IKE_SA says which connection it is of */
+	struct conn *by_peer[IKE_BUCKETS];      /* by remote identity */
+	struct conn *initiating;                /* those that are to be up */
+	struct ike_share *shares[IKE_BUCKETS];  /* by remote address */
+	struct ike_local *locals[IKE_BUCKETS];  /* by address */
 	struct ike_entry *entries[IKE_BUCKETS]; /* by SPI */
 	struct ike_files *files[IKE_BUCKETS];   /* by digest */
 	struct ike_ca *cas;

@@ -379,6 +379,9 @@ void ike_expire(struct ike *ike, const struct sa *sa, bool hard)
 
 	if (!o)
 		return;
+	/* By the inbound SPI, which is ours and nobody else's, where the other direction is there still. */
+	if (!sa->inbound && sa->twin)
+		sa = sa->twin;
 	o->spi = sa->spi;
 	o->hard = hard;
 	o->local = ike_host(sa->inbound ? &sa->local.a : &sa->remote.a, 0);

@@ -49,7 +49,9 @@ int sad_new(struct sad **out)
 	d->slot = calloc(SAD_SLOTS, sizeof(*d->slot));
 	d->tunnel = calloc(SAD_TUNNELS, sizeof(struct sad_tunnel *));
 	d->end = calloc(SAD_ENDS, sizeof(struct sa *));
-	if (!d->slot || !d->tunnel || !d->end) {
+	d->held_of = calloc(SAD_TUNNELS, sizeof(*d->held_of));
+	if (!d->slot || !d->tunnel || !d->end || !d->held_of) {
+		free(d->held_of);
 		free(d->end);
 		free(d->tunnel);
 		free(d->slot);
@@ -81,6 +83,7 @@ void sad_free(struct sad *d)
 		}
 	}
 	pthread_mutex_destroy(&d->lock);
+	free(d->held_of);
 	free(d->end);
 	free(d->tunnel);
 	free(d->slot);
@@ -115,7 +118,7 @@ static uint32_t take_slot(struct sad *d)
 	return i;
 }
 
-int sad_reserve(struct sad *d, uint32_t *spi)
+int sad_reserve(struct sad *d, uint32_t tunnel, uint32_t *spi)
 {
 	struct sad_slot *s;
 	uint32_t i;
@@ -126,6 +129,7 @@ int sad_reserve(struct sad *d, uint32_t *spi)
 		s = &d->slot[i];
 		s->gen = (uint16_t)(((s->used ? s->gen : first_gen(d, i)) + 1u) & SAD_GEN_MASK);
 		s->used = true;
+		s->holder = (uint16_t)(tunnel % SAD_TUNNELS);
 		*spi = i << SAD_GEN_BITS | s->gen;
 		atomic_store_explicit(&s->spi, *spi, memory_order_release);
 	}
@@ -376,6 +380,16 @@ static void check_limits(struct sad *d, struct sa *sa, uint64_t now_ms, sad_expi
 		sa->soft_done = true;
 		cb(arg, sa, false);
 	}
+}
+
+void sad_used(struct sa *sa, sad_expire_cb *cb, void *arg)
+{
+	if (sa->soft_done || (!reached(packets_of(sa), sa->packets.soft) &&
+				     !reached(atomic_load_explicit(&sa->use->octets, memory_order_relaxed),
+					     sa->octets.soft)))
+		return;
+	sa->soft_done = true;
+	cb(arg, sa, false);
 }
 
 void sad_tick(struct sad *d, uint64_t now_ms, unsigned budget, sad_expire_cb *cb, void *arg)

@@ -16,9 +16,11 @@
 
 #include "ipsec/sa.h"
 
-#define SAD_HOLD_MAX    256 /* packets held for one SPI */
-#define SAD_HOLD_MS     1000
-#define SAD_HOLD_OCTETS (16u << 20) /* of all SPIs together */
+#define SAD_HOLD_MAX 2048 /* packets held for one SPI */
+#define SAD_HOLD_MS  1000
+#define SAD_HOLD_TUNNEL                                                                                      \
+	(4u << 20) /* octets of one tunnel's SPIs: 30 ms at 1 Gb/s; a key exchange takes less */
+#define SAD_HOLD_OCTETS (64u << 20) /* of all together */
 #define SAD_CONFIRM_MS  10000       /* longer than until a lost answer is sent a second time */
 #define SAD_TAKEOVER_MS 250
 #define SAD_HEARD_MS    1000
@@ -29,8 +31,9 @@ struct sad;
 int sad_new(struct sad **out); /* 0 or -ENOMEM */
 void sad_free(struct sad *d);  /* with everything in it */
 
-/* Any thread: reserves an SPI (host order, above 255) for an inbound SA to come. Returns 0 or -ENOSPC. */
-int sad_reserve(struct sad *d, uint32_t *spi);
+/* Any thread: reserves an SPI (host order, above 255) for an inbound SA of a tunnel to come (0: not known whose). Returns 0 or
+ * -ENOSPC. */
+int sad_reserve(struct sad *d, uint32_t tunnel, uint32_t *spi);
 /* The reservation was for nothing. Loop only; packets held are dropped. Unknown SPIs are ignored. */
 void sad_release(struct sad *d, uint32_t spi);
 
@@ -55,6 +58,7 @@ bool sad_is_reserved(const struct sad *d, uint32_t spi);
 struct sad_held {
 	struct sa_end local, remote;
 	uint8_t tos;
+	uint16_t holder; /* the database's */
 	uint32_t len;
 	uint8_t *data;  /* a copy of the ESP packet */
 	uint64_t at_ms; /* when it came */
@@ -93,6 +97,9 @@ const struct sa *sad_first(const struct sad *d, uint32_t tunnel, bool inbound);
  * SA out; after a hard one sad_out does not choose it any more. Call it ten times a second. */
 typedef void sad_expire_cb(void *arg, const struct sa *sa, bool hard);
 void sad_tick(struct sad *d, uint64_t now_ms, unsigned budget, sad_expire_cb *cb, void *arg);
+/* sa has carried more: if it reached a soft limit of octets or packets by that, cb is told now. At a high rate a tenth of a second
+ * is a long way to the hard one. Cheap; call it for each packet that is counted in sa->use. */
+void sad_used(struct sa *sa, sad_expire_cb *cb, void *arg);
 /* Packets that were held and dropped, for age or because their SPI was released, since the last call; without those that
  * sad_held_take counts. */
 uint32_t sad_held_dropped(struct sad *d);

@@ -3,7 +3,8 @@
  *
  * A peer that has our answer sends at once, and its packets can be here before our side of the key exchange has handed
  * over the keys. Their SPI is known as reserved; they are copied, and played again when the SA comes. SPIs are not secret,
- * so anybody on the path can send for one: packets for one SPI, octets of all and time are bounded.
+ * so anybody on the path can send for one: packets for one SPI, octets of
+ * a tunnel and of all, and time are bounded.
  */
 #include "ipsec/sad_private.h"
 
@@ -15,9 +16,15 @@ static uint64_t cost(const struct sad_held *h)
 	return sizeof(*h) + h->len;
 }
 
-static void free_held(struct sad *d, struct sad_held *h)
+static void forget(struct sad *d, const struct sad_held *h)
 {
 	d->held_octets -= cost(h);
+	d->held_of[h->holder] -= (uint32_t)cost(h);
+}
+
+static void free_held(struct sad *d, struct sad_held *h)
+{
+	forget(d, h);
 	free(h);
 }
 
@@ -85,6 +92,7 @@ bool sad_hold(struct sad *d, uint32_t spi, const struct sa_end *local, const str
 	struct sad_held *h;
 
 	if (!s || s->sa || (s->hold && s->hold->count == SAD_HOLD_MAX) ||
+		d->held_of[s->holder] + sizeof(*h) + len > SAD_HOLD_TUNNEL ||
 		d->held_octets + sizeof(*h) + len > SAD_HOLD_OCTETS)
 		return false;
 	h = malloc(sizeof(*h) + len);
@@ -99,6 +107,7 @@ bool sad_hold(struct sad *d, uint32_t spi, const struct sa_end *local, const str
 		.remote = *remote,
 		.tos = tos,
 		.len = len,
+		.holder = s->holder,
 		.data = (uint8_t *)(h + 1),
 		.at_ms = now_ms};
 	memcpy(h->data, data, len);
@@ -106,6 +115,7 @@ bool sad_hold(struct sad *d, uint32_t spi, const struct sa_end *local, const str
 	hold->last = &h->next;
 	hold->count++;
 	d->held_octets += cost(h);
+	d->held_of[s->holder] += (uint32_t)cost(h);
 	return true;
 }
 
@@ -128,7 +138,7 @@ struct sad_held *sad_held_take(struct sad *d, uint32_t spi, uint64_t now_ms, uin
 		(*expired)++;
 	}
 	for (const struct sad_held *h = list; h; h = h->next)
-		d->held_octets -= cost(h);
+		forget(d, h);
 	return list;
 }
 

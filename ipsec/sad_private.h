@@ -26,8 +26,9 @@ struct sad_hold {
 struct sad_slot {
 	_Atomic uint32_t spi; /* 0: free */
 	uint32_t next_free;
-	uint16_t gen; /* of spi, or of the last one */
-	bool used;    /* has been reserved once: gen is valid */
+	uint16_t gen;    /* of spi, or of the last one */
+	bool used;       /* has been reserved once: gen is valid */
+	uint16_t holder; /* whose share of the memory its held packets are of: a place of tunnels */
 	struct sa *sa;
 	struct sad_hold *hold;
 };
@@ -65,6 +66,7 @@ struct sad {
 	uint32_t count;
 	struct sad_hold *holds, *holds_last; /* in the order in which sad_tick looks at them */
 	uint64_t held_octets;
+	uint32_t *held_of; /* the same of each place of tunnels */
 	uint32_t held_dropped;
 };
 

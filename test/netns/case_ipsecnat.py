@@ -71,6 +71,32 @@ def behind_one_nat(c):
     c.check({a for a, _ in remotes} == {"203.0.113.11"} and len(remotes) == 2, f"remote ends: {remotes}")
 
 
+@case(needs=ipsec.NEEDS)
+def another_ones_spi(c):
+    """
+        br1: 10.0.1.5 -- rt1 192.168.77.2 \\
+                                            NAT: both from 203.0.113.11 -- gw: remote = any, t2 renews after 1,000 packets
+        br2: 10.0.1.5 -- rt2 192.168.79.2 /
+
+    Branch 2 chooses for its own SA the SPI that branch 1 has, as read off the wire. Peers' SPIs are unique for an address only
+    as long as everybody behaves; what is done to the one SA must not be done to the other. It is refused.
+    """
+    net = ipsec.Net(c, nat="masquerade", branch={"between": SharedNat}, up=False,
+                    tunnel=lambda i: {"remote": "any"} | ({"child_rekey_packets": 1000} if i == 2 else {}))
+    one, two = net.routers[1], net.routers[2]
+    one.up()
+    taken = one.children("INSTALLED")[0]["spi-in"]
+    stream = between.Stream(net, 1).ready()
+    two.stop()
+    two.more = two.more | {"spi_min": "0x" + taken, "spi_max": "0x" + taken}
+    two.start().ready()
+    two.initiate(3, ok=None)
+    c.wait(lambda: net.gateway.log("tunnel t2", "chose an SPI that another branch"), 5, "the gateway to refuse it")
+    c.check(not net.gateway.is_up("t2"), "it was taken")
+    stream.nothing_lost()
+    c.equal([ch["spi-in"] for ch in one.children("INSTALLED")], [taken], "branch 1's SA")
+
+
 def follows(c, net, ports, address=None):
     """A stream of branch 1 goes on while its NAT maps it anew: nothing is lost but what was under way to the old mapping."""
     r = net.routers[1]

@@ -218,7 +218,7 @@ static inline struct sa *toy_sa(struct toy *t, bool inbound, uint32_t spi, bool 
 		.remote = i->status.remote};
 	if (inbound)
 		replay_init(&sa->replay, 1024, true);
-	if (sa->use && (!inbound || sad_reserve(t->gw.ipsec->sad, &sa->spi) == 0) &&
+	if (sa->use && (!inbound || sad_reserve(t->gw.ipsec->sad, sa->tunnel, &sa->spi) == 0) &&
 		sad_add(t->gw.ipsec->sad, sa, toy_now_ms) == 0)
 		return sa;
 	sa_free(sa);

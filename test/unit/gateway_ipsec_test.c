@@ -328,6 +328,40 @@ static void lifetimes(void **state)
 	assert_int_equal(rig_at(P1)->count.drops[DROP_ESP_EXPIRED], 1);
 }
 
+/* Limits of packets and octets are told of with the packet that reaches them, not at the next tick; once a direction. */
+static void limits_by_volume(void **state)
+{
+	struct spec s = kind_spec(UDP4), back;
+
+	(void)state;
+	for (unsigned octets = 0; octets < 2; octets++) {
+		struct child *c = child_begin(P1);
+		unsigned before = did_count(DID_SOFT, 0);
+
+		if (octets)
+			c->octets = (struct sa_limit){3 * 128, 10 * 128};
+		else
+			c->packets = (struct sa_limit){3, 10};
+		child_up(c);
+		back = begin_flow(P1); /* the first packet in */
+		for (unsigned i = 0; i < 3; i++) {
+			assert_int_equal(did_count(DID_SOFT, c->conn), before + (i > 1));
+			from_any(P1, &s);
+		}
+		assert_int_equal(did_last(DID_SOFT)->spi, c->in_spi);
+		for (unsigned i = 0; i < 4; i++) {
+			assert_int_equal(did_count(DID_SOFT, c->conn), before + 1 + (i > 2));
+			from_egress(&back);
+		}
+		ipsec_tick(rig.gw.ipsec);
+		assert_int_equal(did_count(DID_SOFT, c->conn), before + 2);
+		assert_int_equal(did_count(DID_HARD, c->conn), 0);
+		say_delete(c, true);
+		say_delete(c, false);
+		heard();
+	}
+}
+
 static void steering(void **state)
 {
 	struct ipsec *s = rig.gw.ipsec;
@@ -501,6 +535,7 @@ int main(void)
 		CASE(states),
 		CASE(sas_that_are_not_taken),
 		CASE(lifetimes),
+		CASE(limits_by_volume),
 		CASE(steering),
 		CASE(what_the_kernel_lost_is_counted_once),
 		CASE(news_of_the_outer_path),

@@ -238,6 +238,53 @@ static void a_nats_new_mapping(void **state)
 	assert_int_equal(did_count(DID_MAPPING, 0), 2);
 }
 
+/* A packet that somebody kept back, or a NAT that is gone did, and that passes the window, says nothing of where the branch is
+ * now; without a window old ones do not even say that it is there. Where the key exchange followed, it may follow back at once. */
+static void old_packets_move_nothing(void **state)
+{
+	static uint8_t b[512], kept[512];
+	struct sa_end home, moved = {test_addr("203.0.113.77"), 1024};
+	struct child *c = child_up(child_begin(P1));
+	struct spec s = kind_spec(UDP4);
+	struct ipsec_rx *rx;
+	const struct sa *in;
+	uint64_t heard_ms;
+	uint32_t len = packet_make(b, &s);
+
+	(void)state;
+	for (unsigned windowless = 0; windowless < 2; windowless++) {
+		if (windowless)
+			((struct sa *)(uintptr_t)sad_in(stub.o.sad, c->in_spi))->replay.window = 0;
+		in = sad_in(stub.o.sad, c->in_spi);
+		home = c->remote;
+		/* one that does not arrive, and the next one */
+		struct esp_out out = {.sa = &c->send, .data = kept, .inner_len = len, .next = ESP_NEXT_IPV4};
+		memcpy(kept + esp_inner_at(&c->send), b, len);
+		esp_seal(ir.crypto, &out, 1);
+		put_ipsec(P1, b, len);
+		run_ipsec();
+		heard_ms = atomic_load(&in->use->last_ms);
+		rig.now += 5000;
+		rx = stub_put(IPSEC_RX_ESP, &c->local, &moved, kept, out.len);
+		rx->remote = moved;
+		rig_forget();
+		run_ipsec();
+		assert_int_equal(rig.nout, 1);                               /* it is good, */
+		assert_int_equal(did_count(DID_MAPPING, 0), windowless * 2); /* but old */
+		assert_int_equal(atomic_load(&in->use->last_ms), windowless ? heard_ms : rig.now);
+
+		/* the newest, and then the branch itself from where it was */
+		for (unsigned back = 0; back < 2; back++) {
+			rx = put_ipsec(P1, b, len);
+			rx->remote = back ? home : moved;
+			run_ipsec();
+			assert_int_equal(did_count(DID_MAPPING, 0), windowless * 2 + back + 1);
+			say_moved(c, back ? &home : &moved);
+			heard();
+		}
+	}
+}
+
 /* IPv4 to IPv6, as MOBIKE does it, and out of UDP. */
 static void another_family(void **state)
 {
@@ -321,6 +368,7 @@ int main(void)
 		CASE(held_in_vain),
 		CASE(sas_change_in_the_middle_of_a_batch),
 		CASE(a_nats_new_mapping),
+		CASE(old_packets_move_nothing),
 		CASE(another_family),
 		CASE(ipsec_and_gre_into_one_site),
 	};

@@ -129,9 +129,9 @@ TABLE(too_large, 100000 /* 4096 */, false, 10000,
 		/* 11: by its width less one */ {100000 + (w_), GOOD}, /* 12: seen */ {100001, BAD},         \
 		/* 13: seen, and out */ {100000, BAD}, /* 14 */ {100002, GOOD},                              \
 		/* 15: by its width: nothing of before is within */ {100000 + 2 * (w_), GOOD},               \
-		/* 16 */ {100000 + (w_), BAD}, /* 17 */ {100001 + (w_), GOOD},                               \
-		/* 18: over the ring */ {100000 + 2 * (w_) + 64 * REPLAY_WORDS, GOOD},                       \
-		/* 19: its place in the ring was the old top's */                                            \
+		/* 16 */ {100000 + (w_), BAD}, /* 17 */ {100001 + (w_), GOOD}, /* 18: over the ring */       \
+		{100000 + 2 * (w_) + 64 * REPLAY_WORDS,                                                      \
+			GOOD}, /* 19: its place in the ring was the old top's */                             \
 		{100000 + 2 * (w_) + 64 * REPLAY_WORDS, BAD},                                                \
 		/* 20 */ {100000 + (w_) + 64 * REPLAY_WORDS, BAD},                                           \
 		/* 21 */ {100001 + (w_) + 64 * REPLAY_WORDS, GOOD},                                          \

@@ -236,7 +236,7 @@ static void branch_sa(struct sa *sa, const struct child *c, bool send)
 /* Reserves the SPI and works out keys; from here on the branch could send. */
 static inline struct child *child_keyed(struct child *c)
 {
-	assert_int_equal(sad_reserve(stub.o.sad, &c->in_spi), 0);
+	assert_int_equal(sad_reserve(stub.o.sad, c->conn, &c->in_spi), 0);
 	c->out_spi = 0x51000000u + ir.nchildren;
 	for (unsigned i = 0; i < 2; i++) {
 		for (unsigned k = 0; k < sizeof(c->encr[0]); k++) {

@@ -52,12 +52,17 @@ static inline struct sad *test_sad(void)
 	return d;
 }
 
-static inline uint32_t test_reserve(struct sad *d)
+static inline uint32_t test_reserve_of(struct sad *d, uint32_t tunnel)
 {
 	uint32_t spi;
 
-	assert_int_equal(sad_reserve(d, &spi), 0);
+	assert_int_equal(sad_reserve(d, tunnel, &spi), 0);
 	return spi;
+}
+
+static inline uint32_t test_reserve(struct sad *d)
+{
+	return test_reserve_of(d, 0);
 }
 
 static inline struct sa *test_add_in(

@@ -69,7 +69,7 @@ static void test_slots_run_out(void **state)
 		assert_int_equal(seen[spi[i] >> 14]++, 0);
 	}
 	assert_int_equal(seen[0], 0);
-	assert_int_equal(sad_reserve(d, &more), -ENOSPC);
+	assert_int_equal(sad_reserve(d, 0, &more), -ENOSPC);
 	for (unsigned i = 0; i < BACK; i++) {
 		sad_release(d, spi[i * 7]);
 		sad_release(d, spi[i * 7]); /* once is enough */
@@ -83,7 +83,7 @@ static void test_slots_run_out(void **state)
 		assert_int_equal(sad_add(d, test_sa(true, more, T1, 1, true), 0), 0);
 		assert_null(sad_in(d, spi[i * 7]));
 	}
-	assert_int_equal(sad_reserve(d, &more), -ENOSPC);
+	assert_int_equal(sad_reserve(d, 0, &more), -ENOSPC);
 	sad_free(d);
 	free(spi);
 	free(seen);
@@ -401,7 +401,7 @@ static void *give(void *arg)
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		uint32_t spi;
 
-		g->failed += sad_reserve(g->d, &spi) != 0;
+		g->failed += sad_reserve(g->d, 0, &spi) != 0;
 		while (atomic_load(&g->ring[i % 64]) != 0)
 			sched_yield();
 		atomic_store(&g->ring[i % 64], spi);

@@ -56,8 +56,8 @@ static void test_hold_and_play(void **state)
 static void test_hold_limits(void **state)
 {
 	struct sad *d = test_sad();
-	uint32_t a = test_reserve(d), b = test_reserve(d), expired, spi[300];
-	unsigned n = 0;
+	uint32_t a = test_reserve(d), b = test_reserve(d), expired, spi[2000];
+	unsigned n = 0, of_one = 0;
 	struct sad_held *list;
 
 	(void)state;
@@ -69,18 +69,24 @@ static void test_hold_limits(void **state)
 	assert_int_equal(length(list), SAD_HOLD_MAX);
 	sad_held_free(list);
 	assert_true(hold(d, a, 10, 0));
+	/* octets of one tunnel, on however many SPIs: the others have theirs */
+	for (unsigned i = 0; i < 300; i++)
+		of_one += hold(d, test_reserve_of(d, T1), 65000, 0);
+	assert_in_range(of_one, SAD_HOLD_TUNNEL / 66000, SAD_HOLD_TUNNEL / 65000);
+	assert_true(hold(d, test_reserve_of(d, T1 + 1), 65000, 0));
+	n += of_one + 1;
 	/* octets of all together */
-	for (unsigned i = 0; i < 300; i++) {
-		spi[i] = test_reserve(d);
+	for (unsigned i = 0; i < 2000; i++) {
+		spi[i] = test_reserve_of(d, 1000 + i);
 		n += hold(d, spi[i], 65000, 0);
 	}
-	assert_in_range(n, (SAD_HOLD_OCTETS >> 16) - 2, SAD_HOLD_OCTETS / 65000);
+	assert_in_range(n, SAD_HOLD_OCTETS / 66000, SAD_HOLD_OCTETS / 65000);
 	assert_in_range(d->held_octets, 1, SAD_HOLD_OCTETS);
 	/* what is given back may be used again */
 	sad_release(d, spi[0]);
 	assert_int_equal(sad_held_dropped(d), 1);
 	assert_int_equal(sad_held_dropped(d), 0);
-	assert_true(hold(d, spi[299], 65000, 0));
+	assert_true(hold(d, spi[1999], 65000, 0));
 	sad_free(d);
 }
 
