@@ -15,8 +15,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Without "revocation": nothing here fetches CRLs or asks OCSP, so it would heed but what a peer sends of itself, and log for each
- * certificate that its status is not available. */
+/* Without "revocation": nothing here fetches CRLs or asks OCSP. All that it would heed is what a peer sends of itself, and it
+ * would log for each certificate that its status is not available. */
 #define PLUGINS     "random nonce openssl pem x509 constraints pubkey pkcs1 pkcs8 hmac kdf"
 #define DPKG_STATUS "/var/lib/dpkg/status"
 #define THREADS_MIN 8
