@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who is let in by IPsec, and who is not: keys, certificates, identities."""
 import os
+import re
 import signal
 
 import between
@@ -65,6 +66,36 @@ def wrong_keys(c):
         c.check(ipsec.psk(i) not in text and ipsec.psk(i).encode().hex() not in text.replace(":", "").lower(),
                 "a pre-shared key is in the log")
     everything_comes_home(c, net, 0)
+
+
+@case(needs=ipsec.NEEDS)
+def what_the_readme_says(c):
+    """
+        br1: rt1, with the configuration of the README -- gw, with that of the README -- inet
+
+    What stands there works as it stands there, but for addresses, names and the key; and in user space without the child lan.
+    """
+    with open(os.path.join(os.path.dirname(__file__), "../../README.md")) as f:
+        conf = re.search(r"```\n(connections \{.*?)```", f.read(), re.S).group(1)
+    net = ipsec.Net(c, sites=1, up=False, tunnel={"remote": "any"})
+    r = net.routers[1]
+    for old, new in (("198.51.100.1", net.local), ("oslo.example.net", ipsec.branch_id(1)), ("gw.example.net", ipsec.GW_ID),
+                     ("what stands in oslo.psk", ipsec.psk(1)), ("10.0.1.0/24", ipsec.LAN_NET)):
+        c.check(old in conf, f"the README has no {old}")
+        conf = conf.replace(old, new)
+    conf, n = re.subn(r"      lan \{.*?\}\n", "", conf, flags=re.S)
+    c.equal(n, 1, "children lan")
+    path = f"{r.dir}/readme.conf"
+    with open(path, "w") as f:
+        f.write(conf)
+    r.swanctl("--load-all", "--clear", "--file", path)
+    c.wait(r.established, 10, "the tunnel to come up by itself")
+    r.ping()
+    # Both ends stay with it when keys are renewed.
+    before = r.spis()
+    r.swanctl("--rekey", "--child", "all")
+    c.wait(lambda: r.spis() and not r.spis() & before, 5, "new keys")
+    r.ping()
 
 
 @case(needs=ipsec.NEEDS)
