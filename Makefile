@@ -1,5 +1,5 @@
 # Targets for everybody:     all demo test setup install uninstall clean
-# Targets for who works here: unit netns lint fuzz bench coverage mutant
+# Targets for who works here: unit netns soak lint fuzz bench coverage mutant
 #
 # Variants are built beside one another, each in a folder of its own:
 #	make                  build/
@@ -156,6 +156,12 @@ netns:
 	@$(MAKE) --no-print-directory mutant
 	@test/netns/run --build $(B) $(foreach c,$(CASES),-k '$(c)')
 
+# The cases that take minutes each; netns leaves them out, and says so.
+soak:
+	@test/setup build test
+	@$(MAKE) --no-print-directory all tools
+	@test/netns/run --build $(B) --soak $(foreach c,$(CASES),-k '$(c)')
+
 demo:
 	@test/setup build test
 	@$(MAKE) --no-print-directory -s all tools
@@ -265,6 +271,6 @@ clean:
 	rm -rf build
 
 -include $(patsubst %.c,$(B)/%.d,$(c_src))
-.PHONY: all test unit netns tools mutant bench-build fuzz fuzz-build test-build coverage lint tidy bench \
+.PHONY: all test unit netns soak tools mutant bench-build fuzz fuzz-build test-build coverage lint tidy bench \
 	demo setup install uninstall clean print-c_src print-c_hdr
 .SECONDARY:

@@ -28,8 +28,8 @@ cases = []
 
 
 def case(limit=30, alone=False, needs=(), soak=False):
-    """limit: seconds. alone: nothing else may run beside it. needs: commands without which it is skipped. soak: takes long,
-    and is only run when --soak or its whole name asks for it."""
+    """limit: seconds. alone: nothing else may run beside it. needs: commands without which it is skipped. soak: takes
+    minutes, and is only run when --soak (make soak) or its whole name asks for it; other runs say that it was left out."""
     def register(function):
         topic = function.__module__.removeprefix("case_")
         cases.append({"name": f"{topic}.{function.__name__}", "function": function, "limit": limit, "alone": alone,
@@ -163,7 +163,7 @@ def main():
     p.add_argument("-j", "--jobs", type=int, default=2, help="cases at a time, of those that may [2]")
     p.add_argument("--scale", type=float, help="multiply time limits by this [1; 4 for a sanitizer build]")
     p.add_argument("--allow-skip", action="store_true", help="a skipped case is no failure")
-    p.add_argument("--soak", action="store_true", help="those that take long, too")
+    p.add_argument("--soak", action="store_true", help="those that take minutes, and only these")
     p.add_argument("--keep", action="store_true", help="keep the directories of cases that passed, too")
     options = p.parse_args()
     for f in sorted(os.listdir(HERE)):
@@ -171,18 +171,22 @@ def main():
             importlib.import_module(f[:-3])
     chosen = [e for e in cases if not options.k or any(k in e["name"] or fnmatch.fnmatch(e["name"], k)
                                                        for k in options.k)]
-    chosen = [e for e in chosen if not e["soak"] or options.soak or e["name"] in (options.k or ())]
+    left_out = [e["name"] for e in chosen if e["soak"] and not options.soak and e["name"] not in (options.k or ())]
+    chosen = [e for e in chosen if e["name"] not in left_out and (e["soak"] or not options.soak)]
     if options.list:
         for e in chosen:
             print(f"{e['name']:<40} {summary(e['function'])}")
             if options.show:
                 print(e["function"].__doc__)
+        for name in left_out:
+            print(f"{name:<40} (takes minutes: --soak)")
         return 0
     if os.geteuid() != 0:
         print("test/netns/run: must run as root, to make network namespaces", file=sys.stderr)
         return 2
     if not chosen:
-        print("test/netns/run: no case of that name", file=sys.stderr)
+        print("test/netns/run: no case of that name" + (f", but with --soak: {', '.join(left_out)}" if left_out else ""),
+              file=sys.stderr)
         return 2
     began = time.monotonic()
     try:
@@ -190,6 +194,8 @@ def main():
     except KeyboardInterrupt:
         print("interrupted")
         return 130
+    if left_out:
+        print(f"left to `make soak`: {', '.join(left_out)}")
     print(f"in {time.monotonic() - began:.0f} s")
     print(f"{count['ok']} passed, {count['FAIL']} failed" + (f", {count['SKIP']} skipped" if count["SKIP"] else ""))
     return 1 if count["FAIL"] or (count["SKIP"] and not options.allow_skip) else 0
