@@ -3,11 +3,15 @@
 #include "gateway/config_private.h"
 #include "ipsec/esp.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define UDP_LEN        8
 #define PSK_BITS       128
 #define REKEY_SENSIBLE 300 /* seconds; below, peers are busy with keys only */
+/* A tenth lies between the time to renew and the end: at 1 Gb/s that is to be longer than an exchange takes. */
+#define BYTES_SENSIBLE   (UINT64_C(256) << 20)
+#define PACKETS_SENSIBLE UINT64_C(200000)
 
 #define KEY_ID_LEN 20 /* octets of a SHA-1, which a certificate's key identifier is */
 
@@ -187,6 +191,18 @@ static void check_times(struct loader *l, const struct item *it)
 				"every %u seconds both ends are busy with new keys; expected 0, or %d and "
 				"more",
 				times[i].seconds, REKEY_SENSIBLE);
+	if (ike->child_rekey_bytes && ike->child_rekey_bytes < BYTES_SENSIBLE)
+		config_warning(l, it, "child_rekey_bytes",
+			"at a high rate the end comes before the key is renewed, and packets are lost; "
+			"expected 0, or "
+			"%" PRIu64 "M and more",
+			BYTES_SENSIBLE >> 20);
+	if (ike->child_rekey_packets && ike->child_rekey_packets < PACKETS_SENSIBLE)
+		config_warning(l, it, "child_rekey_packets",
+			"at a high rate the end comes before the key is renewed, and packets are lost; "
+			"expected 0, or "
+			"%" PRIu64 " and more",
+			PACKETS_SENSIBLE);
 }
 
 /* Nothing but GRE is inside of transport mode, and the outer addresses are the inner ones. */

@@ -314,6 +314,8 @@ static void comparisons(void **state)
 	" is so short that it can be guessed by whoever is called with it; expected 22 letters and digits, " \
 	"or more, that a machine has drawn\n"
 
+#define SOON "at a high rate the end comes before the key is renewed, and packets are lost; expected 0, or "
+
 static void allowed(void **state)
 {
 	static const struct good_case cases[] = {
@@ -340,6 +342,11 @@ static void allowed(void **state)
 			"there\n"
 			"x.conf:7: [tunnel a] routes: fd00::/64 is not in remote_ts: nothing can be sent "
 			"there\n"},
+		{I "child_rekey_bytes = 255M\n",
+			"x.conf:6: [tunnel a] child_rekey_bytes: " SOON "256M and more\n"},
+		{I "child_rekey_packets = 199999\n",
+			"x.conf:6: [tunnel a] child_rekey_packets: " SOON "200000 and more\n"},
+		{I "child_rekey_bytes = 256M\nchild_rekey_packets = 200000\n", NULL},
 		{I "local_ts = 0.0.0.0/0\nremote_ts = ::/0\nroutes = ::/0\ninterface_address = 10.0.0.1/31\n",
 			NULL},
 		/* keys that can be guessed, and their message tells nothing of them */
