@@ -267,6 +267,8 @@ uninstall:
 
 setup:
 	test/setup
+	test/strongswan-headers $(SWAN)
+	chown -R --reference=Makefile build
 clean:
 	rm -rf build
 

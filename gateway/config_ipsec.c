@@ -8,6 +8,7 @@
 
 #define UDP_LEN        8
 #define PSK_BITS       128
+#define TS_MAX         255 /* in a message of the key exchange (RFC 7296 3.13) */
 #define REKEY_SENSIBLE 300 /* seconds; below, peers are busy with keys only */
 /* A tenth lies between the time to renew and the end: at 1 Gb/s that is to be longer than an exchange takes. */
 #define BYTES_SENSIBLE   (UINT64_C(256) << 20)
@@ -221,6 +222,14 @@ static void check_transport(struct loader *l, const struct item *it)
 				"option at the GRE tunnel over it");
 }
 
+static void check_ts_count(
+	struct loader *l, const struct item *it, const char *key, const struct prefix_list *ts)
+{
+	if (ts->n > TS_MAX)
+		config_error(l, it, key,
+			"has %zu prefixes; expected at most %d, for which a message has room", ts->n, TS_MAX);
+}
+
 /* What traffic selectors keep out of the tunnel. */
 static void check_selectors(struct loader *l, const struct item *it)
 {
@@ -229,6 +238,8 @@ static void check_selectors(struct loader *l, const struct item *it)
 
 	if (t->ike.mode == IPSEC_TRANSPORT)
 		return;
+	check_ts_count(l, it, "local_ts", &t->ike.local_ts);
+	check_ts_count(l, it, "remote_ts", &t->ike.remote_ts);
 	for (int i = 0; i < 2; i++)
 		if (!addr_is_none(&t->interface_address[i].a) &&
 			!list_has(&t->ike.local_ts, &t->interface_address[i].a, 128))

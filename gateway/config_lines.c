@@ -136,8 +136,19 @@ static void section_line(struct loader *l, char *s)
 
 /* ---- lines and keys ------------------------------------------------------------------------------ */
 
-/* s is neither a section nor KEY = VALUE. What may be a secret whose `=` was forgotten, or which was broken into lines, is
- * not shown. */
+/* May n octets of a line be shown? Not what may be a secret: one whose `=` was forgotten, which was broken into lines, which
+ * ends in `=` as base64 does, or which is all that is in the file. An option's name is short, and of lower case. */
+static bool may_be_shown(const struct loader *l, const char *s, size_t n)
+{
+	if (l->after_secret || !l->item || n > 32)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if ((s[i] < 'a' || s[i] > 'z') && (s[i] < '0' || s[i] > '9') && s[i] != '_')
+			return false;
+	return true;
+}
+
+/* s is neither a section nor KEY = VALUE. */
 static void no_key(struct loader *l, const char *s)
 {
 	size_t word = strcspn(s, ": \t");
@@ -146,13 +157,13 @@ static void no_key(struct loader *l, const char *s)
 		return;
 	if (strncasecmp(s, "psk", 3) == 0)
 		l->after_secret = true;
-	if (l->after_secret)
+	if (!may_be_shown(l, s, word))
 		line_error(l, NULL,
 			"the line is neither a section nor a key with a value; expected KEY = VALUE");
 	else
 		line_error(l, NULL,
 			"\"%.*s\"%s is neither a section nor a key with a value; expected KEY = VALUE",
-			(int)(word > 64 ? 64 : word), s, s[word] ? " and what follows" : "");
+			(int)word, s, s[word] ? " and what follows" : "");
 }
 
 /* The reader that inih is given. Hands it every line that it may see as it is, and an empty one for all
@@ -227,8 +238,8 @@ static void unknown_key(struct loader *l, const char *key)
 
 	for (size_t i = 0; i < n && used < sizeof(known); i++)
 		used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i ? ", " : "", o[i].key);
-	/* A line of base64 ends in = and looks like a key. */
-	line_error(l, l->after_secret ? NULL : key, "there is no such option; expected one of %s", known);
+	line_error(l, may_be_shown(l, key, strlen(key)) ? key : NULL,
+		"there is no such option; expected one of %s", known);
 }
 
 /* The handler that inih is given. Returns 1: inih shall go on. */
@@ -244,7 +255,8 @@ static int take_key(void *arg, const char *section, const char *key, const char 
 	if (l->skip)
 		return 1;
 	if (!l->item) {
-		line_error(l, key, "stands in no section; expected a line such as [tunnel NAME] before it");
+		line_error(l, NULL,
+			"the line stands in no section; expected a line such as [tunnel NAME] before it");
 		return 1;
 	}
 	row = item_row(l->item, key);

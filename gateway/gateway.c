@@ -311,7 +311,7 @@ int gateway_start(
 	if (r == 0)
 		r = open_ipsec(gw, conf, err, errlen);
 	if (r == 0 && gw->ipsec)
-		ipsec_enter(gw->ipsec, true);
+		ipsec_enter(gw->ipsec);
 	if (r == 0)
 		r = start_loop_handles(gw);
 	if (r == 0)
@@ -458,7 +458,7 @@ int gateway_reload(struct gateway *gw, char **errors)
 	config_free(gw->conf);
 	gw->conf = c;
 	if (gw->ipsec)
-		ipsec_enter(gw->ipsec, false);
+		ipsec_enter(gw->ipsec);
 	if (c->warnings)
 		log_lines(gw->log, LOG_LEVEL_WARNING, "config", NULL, c->warnings);
 	gw->reloads++;

@@ -69,6 +69,7 @@ void ipsec_second(struct ipsec *s)
 		s->seen_ms = now;
 		ipsec_seen_all(s, now);
 	}
+	ipsec_call_again(s, now);
 	if (!s->unlocked_told && !crypto_keys_locked(s->keys)) {
 		s->unlocked_told = true;
 		log_warning(s->gw->log, "ipsec", NULL,

@@ -27,9 +27,9 @@ void ipsec_close(struct ipsec *s);
 /* A reload, before the new tunnels are committed: connections that next does not have, or has otherwise, end with their SAs. */
 void ipsec_leave(
 	struct ipsec *s, const struct tunnels *now, const struct tunnels *next, const struct config *conf);
-/* After the commit, and at the start: adds the connections of tunnels that have none yet. first: this is the start, and
- * branches of the last run are called back. */
-void ipsec_enter(struct ipsec *s, bool first);
+/* After the commit, and at the start: adds the connections of tunnels that have none yet. Branches that were there in the last
+ * run, or before their connection changed, are called back. */
+void ipsec_enter(struct ipsec *s);
 
 /* What the key exchange says from here on. */
 void ipsec_log_level(struct ipsec *s, enum log_level level);

@@ -8,6 +8,9 @@
 /* A branch that was up longer ago has found out, and another may have its address by now (RFC 7296 2.15: whoever is called
  * gets what is needed to guess a weak key). */
 #define CALL_BACK_S 3600
+/* A branch that cannot be reached just now, or whose key is changed a little later than ours, is tried again within that hour. */
+#define CALL_AGAIN_MIN_S 15u
+#define CALL_AGAIN_MAX_S 120u
 
 /* The connection and all of its SAs: none is used from here on, whatever the key exchange still has to say to the peer. */
 static void end_connection(struct ipsec *s, struct tunnel *t)
@@ -102,13 +105,15 @@ void ipsec_seen_all(struct ipsec *s, uint64_t now)
 			ipsec_seen(s, t, &t->ipsec->status, now);
 }
 
-/* A branch of the last run, where it was seen last: unless we call it anyway. If the tunnel has become another's meanwhile,
+/* A branch of the last run, or whose connection a reload has ended, where it was seen last: a stock one would wait for good.
+ * Unless we call it anyway. If the tunnel has become another's meanwhile,
  * its branch is where the configuration says, and nowhere else; through a NAT, by the mapping that was known. */
-static void call_back(struct ipsec *s, const struct tunnel *t)
+static void call_back(struct ipsec *s, struct tunnel *t)
 {
 	const struct addr *configured = &t->conf->remote;
 	struct peer_place at;
 
+	t->ipsec->call_wait_s = 0;
 	if (!peers_find(s->peers, t->conf->name, &at) || gateway_now() / 1000 - at.seen_s > CALL_BACK_S)
 		return;
 	if (!addr_is_none(configured) && t->conf->ike.initiate)
@@ -117,6 +122,31 @@ static void call_back(struct ipsec *s, const struct tunnel *t)
 		(void)ike_initiate(s->ike, t->ipsec->conn, &at.remote, at.local_port);
 	else if (!addr_is_none(configured))
 		(void)ike_initiate(s->ike, t->ipsec->conn, NULL, IKE_PORT);
+	else
+		return;
+	t->ipsec->call_wait_s = CALL_AGAIN_MIN_S;
+	t->ipsec->call_ms = gateway_now() + CALL_AGAIN_MIN_S * 1000;
+}
+
+void ipsec_call_again(struct ipsec *s, uint64_t now)
+{
+	struct tunnel *t;
+
+	for (uint32_t i = 0; (t = tunnels_at(s->gw->tunnels, i)); i++) {
+		uint32_t wait = t->ipsec ? t->ipsec->call_wait_s : 0;
+
+		if (!wait || now < t->ipsec->call_ms || t->ipsec->status.state == IKE_STATE_CONNECTING)
+			continue;
+		if (t->ipsec->status.state == IKE_STATE_UP) {
+			t->ipsec->call_wait_s = 0;
+			continue;
+		}
+		call_back(s, t);
+		if (!t->ipsec->call_wait_s)
+			continue;
+		t->ipsec->call_wait_s = wait * 2 < CALL_AGAIN_MAX_S ? wait * 2 : CALL_AGAIN_MAX_S;
+		t->ipsec->call_ms = now + t->ipsec->call_wait_s * UINT64_C(1000);
+	}
 }
 
 /* Is it where this tunnel's branch was? Another one may have the name now, after a start with another configuration. */
@@ -130,7 +160,7 @@ static bool is_of_tunnel(void *arg, const char *name, const struct peer_place *a
 
 /* ---- at a start and a reload ------------------------------------------------------------------------------ */
 
-void ipsec_enter(struct ipsec *s, bool first)
+void ipsec_enter(struct ipsec *s)
 {
 	struct tunnel *t;
 
@@ -150,7 +180,7 @@ void ipsec_enter(struct ipsec *s, bool first)
 			log_error(s->gw->log, "tunnel", t->conf->name, "stays down: %s",
 				err[0] ? err : strerror(-r));
 			t->ipsec->conn = 0;
-		} else if (first) {
+		} else {
 			call_back(s, t);
 		}
 	}
@@ -177,6 +207,7 @@ int ipsec_steer(struct ipsec *s, const struct tunnel *t, enum ipsec_steer what)
 	case IPSEC_REKEY_CHILD:
 		return ike_rekey(s->ike, t->ipsec->conn, true);
 	case IPSEC_TERMINATE:
+		t->ipsec->call_wait_s = 0;
 		return ike_terminate(s->ike, t->ipsec->conn);
 	}
 	return -EINVAL;

@@ -102,7 +102,7 @@ static void on_status(struct ipsec *s, const struct ike_event *e, uint64_t now)
 	if (st->state == IKE_STATE_UP) {
 		sad_ike_current(s->sad, e->tunnel, st->ike, e->old);
 		ipsec_seen(s, t, st, now);
-		if (st->ike != t->ipsec->status.ike)
+		if (st->ike != t->ipsec->status.ike || t->ipsec->status.state != IKE_STATE_UP)
 			log_notice(s->gw->log, "tunnel", t->conf->name, "%s with %s at %s port %u, %s",
 				e->old ? "IKE_SA renewed" : "IKE_SA established", st->remote_id,
 				addr_str(&st->remote.a, text), st->remote.port, st->algorithms);

@@ -66,6 +66,8 @@ void ipsec_seen(struct ipsec *s, const struct tunnel *t, const struct ike_status
 /* ipsec_conns.c: the same of all that are up. */
 void ipsec_seen_all(struct ipsec *s, uint64_t now);
 
+/* ipsec_conns.c: about once a second: branches that were called back and did not come. */
+void ipsec_call_again(struct ipsec *s, uint64_t now);
 /* ipsec.c: an SA has carried a packet more, which is counted; perhaps it is to be renewed. */
 void ipsec_used(struct ipsec *s, struct sa *sa);
 

@@ -25,8 +25,10 @@ struct tunnel_ipsec {
 	const struct suite *suite;   /* its suite; NULL: there is none, and the tunnel is down */
 	bool transport;              /* its mode, whatever was asked for */
 	struct sa_end local, remote; /* its ends */
-	uint64_t mapping_until_ms;   /* another end was reported to the key exchange: until then not again */
-	uint64_t failures;           /* handshakes that failed */
+	uint32_t call_wait_s;        /* it was called back and has not come: tried again at call_ms; 0: not */
+	uint64_t call_ms;
+	uint64_t mapping_until_ms; /* another end was reported to the key exchange: until then not again */
+	uint64_t failures;         /* handshakes that failed */
 	char last_failure[128];
 };
 

@@ -50,7 +50,7 @@ bool crypto_has(enum crypto_provider p)
 
 const char *crypto_provider_name(enum crypto_provider p)
 {
-	return p == CRYPTO_AUTO ? provider(p)->name : p == CRYPTO_MB ? "mb" : "openssl";
+	return p == CRYPTO_AUTO ? provider(p)->name : p == CRYPTO_MB ? "ipsec-mb" : "openssl";
 }
 
 /* ---- keys ------------------------------------------------------------------------------------------- */

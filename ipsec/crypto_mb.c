@@ -329,7 +329,7 @@ static void open_(void *engine, struct crypto_job *jobs, unsigned n)
 }
 
 const struct crypto_ops crypto_mb = {
-	.name = "mb",
+	.name = "ipsec-mb",
 	.there = there,
 	.engine_new = engine_new,
 	.engine_free = engine_free,

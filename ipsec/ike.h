@@ -55,8 +55,8 @@ struct ike_conn {
 };
 
 /* What one branch may have at a time, so that it cannot use up what is there for all: inbound SAs with those that are being
- * renewed (one for each branch of a full gateway: 2^18 SPIs, 4,096 branches), and IKE_SAs. */
-#define IKE_CHILDREN_MAX 64
+ * renewed (2^18 SPIs are there), and IKE_SAs. */
+#define IKE_CHILDREN_MAX 128
 #define IKE_SAS_MAX      8
 
 /* ---- life ------------------------------------------------------------------------------------------- */

@@ -126,15 +126,30 @@ static int load_certs(
 	return -EINVAL;
 }
 
+/* Where a key in PEM begins: other things may stand before it, such as the parameters of its curve. Else, the text. */
+static size_t key_at(const struct text *t)
+{
+	static const char begin[] = "-----BEGIN ", key[] = "PRIVATE KEY-----";
+
+	for (const char *at = strstr(t->s, begin); at; at = strstr(at + 1, begin)) {
+		const char *name = strstr(at, key);
+
+		if (name && !memchr(at, '\n', (size_t)(name - at)))
+			return (size_t)(at - t->s);
+	}
+	return 0;
+}
+
 static int load_key(struct ike_files *f, const struct text *t, const char *path, char *err, size_t errlen)
 {
 	certificate_t *cert = ike_own_cert(f);
 	public_key_t *pub;
+	size_t at = key_at(t);
 	bool belongs;
 
 	/* Despite its name it takes DER as well. */
 	f->key = lib->creds->create(lib->creds, CRED_PRIVATE_KEY, KEY_ANY, BUILD_BLOB_PEM,
-		chunk_create((u_char *)t->s, t->len), BUILD_END);
+		chunk_create((u_char *)t->s + at, t->len - at), BUILD_END);
 	if (!f->key) {
 		snprintf(err, errlen,
 			"key_file '%s': not a private key that can be read; RSA, ECDSA or EdDSA in PEM or "

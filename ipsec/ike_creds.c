@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define CERTREQS 16 /* of 20 octets each */
+
 /* ---- loading ---------------------------------------------------------------------------------------- */
 
 /* Whether our own certificate speaks for our own identity. */
@@ -113,8 +115,12 @@ static enumerator_t *create_cert_enumerator(
 			collect(list, c->certs.own, type, key, id);
 		ike_conn_put(ike, c);
 	} else if (sa && !sa->get_peer_cfg(sa)) {
+		/* To name them in the first answer, which has to fit into a datagram, whoever asks: some. They are a hint (RFC
+		 * 7296 3.7), and that a certificate is asked for at all is what stock peers heed. */
+		unsigned n = 0;
+
 		pthread_mutex_lock(&ike->lock);
-		for (const struct ike_ca *ca = ike->cas; ca; ca = ca->next)
+		for (const struct ike_ca *ca = ike->cas; ca && (id || n < CERTREQS); ca = ca->next, n++)
 			offer(list, ca->cert, type, key, id);
 		pthread_mutex_unlock(&ike->lock);
 	}

@@ -174,9 +174,16 @@ def reload(c):
     two.swanctl("--terminate", "--ike", "gw", ok=None)
     two.secrets["ike-gw"]["secret"] = '"another key of branch 2, which it does not have yet"'
     two.load()
-    two.up()
+    # Whose connection a reload has ended is called back, until it comes: a stock branch waits.
+    c.wait(two.established, 25, "branch 2 to be called once more, now that it has the key")
     two.ping()
     r3.ping()
+    before = len(net.gateway.log("tunnel t2", "IKE_SA established"))
+    net.gateway.tunnels["t2"]["dpd_delay"] = 20
+    net.gateway.reload()
+    c.wait(lambda: len(net.gateway.log("tunnel t2", "IKE_SA established")) > before and two.established(), 5,
+           "branch 2 to be called back")
+    two.ping()
 
     # What has nothing to do with keys changes without their ending.
     before = {ch["spi-in"] for ch in two.children()}
@@ -312,5 +319,7 @@ def what_is_shown(c):
     text = net.gateway.ctl("tunnels", "--tunnel", "t1") + net.gateway.ctl("tunnels") + str(t)
     c.check(ipsec.branch_id(1) in text and "AES" in text, f"arrctl tunnels: {text}")
     c.check(ipsec.psk(1) not in text, "the key is in what arrctl shows")
+    # What charon says of the tunnel comes with its name.
+    c.check(net.gateway.log("notice tunnel t1: ike: CHILD_SA t1{"), "charon's line about the CHILD_SA lacks the tunnel's name")
     r.terminate()
     c.wait(lambda: not net.gateway.is_up("t1"), 5, "t1 to be down")

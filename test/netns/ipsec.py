@@ -348,6 +348,16 @@ class Gateway(topo.Gateway):
         text = self.process.errors() if self.process else ""
         return [line for line in text.splitlines() if all(w in line for w in words)]
 
+    def end(self):
+        """At the end of every case: whatever was done, at the level of debugging, its log tells nobody a key."""
+        if self.process:
+            text = self.process.errors()
+            said = [line for line in text.splitlines() if re.search(r"=> \d+ bytes|SKEYSEED|Sk_|[Ss]ecret", line)]
+            self.case.check(not said, f"octets that may be of a key, in the log: {[s[:60] for s in said[:5]]}")
+            for secret in filter(None, (t.get("psk") for t in self.tunnels.values())):
+                self.case.check(secret not in text, "a pre-shared key is in the log")
+        super().end()
+
     def wait_log(self, *words, seconds=5):
         self.case.wait(lambda: self.log(*words), seconds, f"{self.name} to log {words}")
 

@@ -7,8 +7,16 @@
 static void lines(void **state)
 {
 	static const struct bad_case cases[] = {
-		{"x = 1\n",
-			"x.conf:1: x: stands in no section; expected a line such as [tunnel NAME] before it"},
+		{"x = 1\n", "x.conf:1: the line stands in no section; expected a line such as [tunnel NAME] "
+			    "before it"},
+		/* a file that is a key and nothing else, by mistake among those of tunnels */
+		{"wFhZ2Tq3kOaYbRcdEfGhIjKlMnOpQrStUvWxYz0123=\n",
+			"x.conf:1: the line stands in no section; expected a line such as [tunnel NAME] "
+			"before it"},
+		{"SECRETSECRET99\n", "x.conf:1: the line is neither a section nor a key with a value; "
+				     "expected KEY = VALUE"},
+		{"secret\n", "x.conf:1: the line is neither a section nor a key with a value; expected KEY = "
+			     "VALUE"},
 		{"\n[bogus]\nx = 1\n", "x.conf:2: unknown section [bogus]; expected gateway, egress, flows, "
 				       "ipsec, site NAME or tunnel NAME"},
 		{"[]\n", "x.conf:1: unknown section []; expected gateway, egress, flows, ipsec, site NAME or "
@@ -51,14 +59,14 @@ static void lines(void **state)
 			"x.conf:4: [flows] max: was there in line 2; expected it once"},
 		/* an indented line is a line like any other, not part of the value before it */
 		{A "routes = 10.1.0.0/16\n  10.2.0.0/16\n",
-			"x.conf:6: [tunnel a]: \"10.2.0.0/16\" is neither a section nor a key with a value; "
+			"x.conf:6: [tunnel a]: the line is neither a section nor a key with a value; "
 			"expected KEY = VALUE"},
 		{"[flows]\nmax = 50\x01\n",
 			"x.conf:2: [flows]: the line has a control character, 0x01; expected text"},
 		{"[flows]\nmax = 5000\rx\n",
 			"x.conf:2: [flows]: the line has a control character, 0x0d; expected text"},
 		{"[flows]\nm\xc3\xa4x = 5000\n",
-			"x.conf:2: [flows] m??x: there is no such option; expected one of max, ..."},
+			"x.conf:2: [flows]: there is no such option; expected one of max, ..."},
 		{"[flows]\nmax = 5\xe2\x82\xac\n",
 			"x.conf:2: [flows] max: \"5???\" is not valid; expected a number, 1024 to 100000000"},
 		{A "routes = 10.1.0.0/16,, 10.2.0.0/16\n",

@@ -45,7 +45,7 @@ static void start_again(const char *name, uint64_t identity, const char *where, 
 	assert_non_null(f);
 	fprintf(f, "%s %016" PRIx64 " %s %" PRIu64 "\n", name, identity, where, seen_s);
 	fclose(f);
-	ipsec_begin(true);
+	ipsec_begin();
 }
 
 /* Branches of the last run are called, where they were: but for those that are called anyway. One whose tunnel is another's
@@ -160,7 +160,7 @@ static void when_it_was_up(void **state)
 	rig.now += 100000;
 	then_s = rig.now / 1000;
 	stop();
-	ipsec_begin(true);
+	ipsec_begin();
 	assert_seen(where, then_s);
 	assert_int_equal(did_count(DID_INITIATE, conn_of(P1)), 1);
 
@@ -171,14 +171,16 @@ static void when_it_was_up(void **state)
 	rig.now += 400000;
 	ipsec_second(rig.gw.ipsec);
 	stop();
-	ipsec_begin(true);
+	ipsec_begin();
 	assert_seen(where, then_s);
 }
 
-/* At a reload nobody is; and a connection that could not be added is forgotten with its tunnel, too. */
-static void a_reload_calls_nobody(void **state)
+/* A reload that ends a connection leaves a stock branch without one: it is called back, too, and again while it does not
+ * come; but not one that could not be added, which is forgotten with its tunnel. */
+static void a_reload_calls_back(void **state)
 {
-	static struct rig_next next[2];
+	static struct rig_next next[3];
+	unsigned calls = 2;
 
 	(void)state;
 	start_again("p1", tunnel_identity(&rig.ct[P1]), "4500 203.0.113.77 1024", rig.now / 1000);
@@ -193,8 +195,25 @@ static void a_reload_calls_nobody(void **state)
 	assert_true(peers_has("p1", "4500 203.0.113.77 1024"));
 	next[1] = next[0];
 	next[1].conf.tunnels = next[1].ct;
-	rig_next_remove(&next[1], "p1");
+	next[1].ct[P1].ike.psk = (char *)(uintptr_t) "newer";
 	ipsec_rig_reload(&next[1]);
+	assert_int_equal(did_count(DID_INITIATE, conn_of(P1)), 1);
+	assert_int_equal(did_last(DID_INITIATE)->remote.port, 1024);
+	for (unsigned s = 1; s <= 3600; s++) { /* after 15, 45, 105, 225 seconds, and then each 120 */
+		bool due = s == 15 || s == 45 || s == 105 || (s > 105 && (s - 105) % 120 == 0);
+
+		rig.now += 1000;
+		ipsec_second(rig.gw.ipsec);
+		calls += due;
+		assert_int_equal(did_count(DID_INITIATE, 0), calls);
+	}
+	rig.now += 1000000; /* nobody is called who was up an hour ago */
+	ipsec_second(rig.gw.ipsec);
+	assert_int_equal(did_count(DID_INITIATE, 0), calls);
+	next[2] = next[1];
+	next[2].conf.tunnels = next[2].ct;
+	rig_next_remove(&next[2], "p1");
+	ipsec_rig_reload(&next[2]);
 	assert_false(peers_has("p1", ""));
 }
 
@@ -518,7 +537,7 @@ static void closing_with_events_untaken(void **state)
 	assert_int_equal(rig.nout, 0); /* nor is anything of it done any more */
 	assert_true(peers_file_has("q1", "4500 203.0.113.7 4500")); /* but who came up is called back */
 	assert_int_equal(crypto_keys_count(ir.keys), 4);
-	ipsec_begin(false);
+	ipsec_begin();
 }
 
 #define CASE(f) IPSEC_CASE(f)
@@ -530,7 +549,7 @@ int main(void)
 		CASE(branches_are_called_back),
 		CASE(calling_back_has_an_end),
 		CASE(when_it_was_up),
-		CASE(a_reload_calls_nobody),
+		CASE(a_reload_calls_back),
 		CASE(opening),
 		CASE(states),
 		CASE(sas_that_are_not_taken),

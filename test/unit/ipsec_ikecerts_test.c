@@ -269,6 +269,24 @@ static void many(void **state)
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
+/* As `openssl ecparam -genkey` writes it: the parameters of the curve stand before the key. */
+static void a_key_behind_parameters(void **state)
+{
+	struct rig *r = *state;
+	struct ike_conn c = cert_conn(1, "b1", "ca.pem");
+	EVP_PKEY *k = new_key(EC_KEY_TYPE);
+	BIO *bio;
+
+	save_cert(at("gw.pem"), new_cert(k, "gw", "DNS:gw.example.net", false, -DAY, DAY), false);
+	bio = BIO_new_file(at("gw.key"), "w");
+	assert_non_null(bio);
+	assert_int_equal(PEM_write_bio_Parameters(bio, k), 1);
+	assert_int_equal(PEM_write_bio_PrivateKey_traditional(bio, k, NULL, NULL, 0, NULL, NULL), 1);
+	BIO_free(bio);
+	EVP_PKEY_free(k);
+	expect_add(r, &c, 0, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +295,7 @@ int main(void)
 		CASE(authorities_of_several_files),
 		CASE(refused_ones_are_not_kept),
 		CASE(key_ids),
+		CASE(a_key_behind_parameters),
 		CASE(many),
 	};
 

@@ -101,12 +101,12 @@ static void rig_more(void)
 
 /* ---- building and taking down ------------------------------------------------------------------------- */
 
-static inline void ipsec_begin(bool first)
+static inline void ipsec_begin(void)
 {
 	char err[256] = "";
 
 	assert_int_equal(ipsec_open(&rig.gw.ipsec, &rig.gw, err, sizeof(err)), 0);
-	ipsec_enter(rig.gw.ipsec, first);
+	ipsec_enter(rig.gw.ipsec);
 }
 
 static inline void ipsec_end(void)
@@ -128,7 +128,7 @@ static inline int ipsec_rig_up(void **state)
 	ir.seed = 4711;
 	assert_int_equal(crypto_keys_new(&ir.keys, CRYPTO_OPENSSL), 0);
 	assert_int_equal(crypto_new(&ir.crypto, ir.keys), 0);
-	ipsec_begin(true);
+	ipsec_begin();
 	return 0;
 }
 
@@ -170,7 +170,7 @@ static inline void ipsec_rig_reload(struct rig_next *next)
 	rig.gw.tunnels = t;
 	path_commit(rig.gw.path, tables);
 	rig.gw.conf = &next->conf;
-	ipsec_enter(rig.gw.ipsec, false);
+	ipsec_enter(rig.gw.ipsec);
 }
 
 /* ---- what the key exchange says ------------------------------------------------------------------------ */
