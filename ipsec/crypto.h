@@ -26,7 +26,7 @@ struct crypto_keys; /* the locked memory that keys lie in; all of one provider *
 struct crypto_key;  /* the expanded key of one SA */
 struct crypto;      /* an engine */
 
-/* Whether this machine and build have it. "mb" or "openssl" for names. */
+/* Whether this machine and build have it. "ipsec-mb" or "openssl" for names. */
 bool crypto_has(enum crypto_provider p);
 const char *crypto_provider_name(enum crypto_provider p); /* of AUTO: the one that it stands for */
 

@@ -534,7 +534,7 @@ static void closing_with_events_untaken(void **state)
 	stub.at_stop->sa = child_sa(c, false);
 	put_ipsec(P1, b, packet_make(b, &s)); /* and what nobody reads */
 	ipsec_end();
-	assert_int_equal(rig.nout, 0); /* nor is anything of it done any more */
+	assert_int_equal(rig.nout, 0);                              /* nor is anything of it done any more */
 	assert_true(peers_file_has("q1", "4500 203.0.113.7 4500")); /* but who came up is called back */
 	assert_int_equal(crypto_keys_count(ir.keys), 4);
 	ipsec_begin();

@@ -308,7 +308,8 @@ static void test_providers(void **state)
 	assert_true(crypto_has(CRYPTO_AUTO));
 	assert_string_equal(crypto_provider_name(CRYPTO_OPENSSL), "openssl");
 	assert_string_equal(crypto_provider_name(CRYPTO_MB), "ipsec-mb");
-	assert_string_equal(crypto_provider_name(CRYPTO_AUTO), crypto_has(CRYPTO_MB) ? "ipsec-mb" : "openssl");
+	assert_string_equal(
+		crypto_provider_name(CRYPTO_AUTO), crypto_has(CRYPTO_MB) ? "ipsec-mb" : "openssl");
 	if (!crypto_has(CRYPTO_MB))
 		assert_int_equal(crypto_keys_new(&ks, CRYPTO_MB), -ENOTSUP);
 	crypto_keys_free(NULL);
