@@ -47,6 +47,7 @@ enum fs_kind { FS_SITE = 1, FS_TUNNEL, FS_EGRESS };
 	X(TCP_OPENING, "opening", "tcp_opening", 240)                                                        \
 	X(TCP_ESTABLISHED, "established", "tcp_established", 7440)                                           \
 	X(TCP_HALF_CLOSED, "half-closed", "tcp_half_closed", 7440)                                           \
+	X(TCP_STALLED, "stalled", "tcp_stalled", 300)                                                        \
 	X(TCP_CLOSING, "closing", "tcp_closing", 240)                                                        \
 	X(TCP_RESET, "reset", "tcp_reset", 240)                                                              \
 	X(UDP_ONE_WAY, "one-way", "udp_one_way", 120)                                                        \
@@ -155,8 +156,10 @@ struct fs_packet {
 	uint8_t wscale;    /* of a SYN: shift + 1, 0: no option */
 	uint16_t window;
 	uint32_t seq, ack; /* host order */
-	uint32_t tcp_len;  /* payload octets */
+	uint32_t tcp_len;  /* payload octets, of all the segments of a super-packet */
+	uint32_t sack;     /* highest right edge of a SACK block (RFC 2018), 0: none */
 	uint16_t mss;      /* MSS option of a SYN, 0: none */
+	bool liberal;      /* what lies outside of the windows passes, but for RST */
 };
 
 #define FS_BEGIN_READDRESS 1u /* the source must be replaced from the pool, even without a collision */
@@ -174,7 +177,7 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 /* Accounts a packet to the flow that was found for it: time, counters, state, and the move of the attachment
  * when it came by another tunnel of its realm. Returns DROP_NONE; DROP_OTHER_SITE when pk->key.realm is not the
  * half's realm or pk->via no way into it; DROP_NO_FLOW when the flow has ended since it was found, also when its
- * record is another flow's by now; DROP_TCP_UNPROVEN (track.c). */
+ * record is another flow's by now; DROP_TCP_UNPROVEN (track.c), DROP_TCP_WINDOW (tcp.c). */
 enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packet *pk, uint64_t now_ms);
 
 /* Fetches the record into the cache. */

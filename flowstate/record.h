@@ -18,7 +18,7 @@
 #include <stdatomic.h>
 
 #define ARENA_MAGIC  "arrdflow"
-#define ARENA_LAYOUT 2
+#define ARENA_LAYOUT 3
 
 struct arena_header {
 	char magic[8];
@@ -65,12 +65,13 @@ struct flow_head {
 };
 _Static_assert(sizeof(struct flow_head) == 64, "one cache line");
 
-/* Window tracking of what one direction sends (RFC 9293 3.4). This version fills it only while a flow that was picked
- * up in mid-stream is on trial (track.c); all zero otherwise. Sequence numbers in host order. */
+/* What one direction of a TCP flow sends (RFC 9293 3.4; tcp.c, and track.c while a flow is on trial). Sequence numbers in
+ * host order. */
 struct tcp_window {
 	uint32_t end;    /* highest sequence number sent, plus its length */
 	uint32_t maxend; /* highest that the other side ever allowed */
 	uint32_t maxwin; /* largest window announced, scaled */
+	uint32_t acked;  /* highest acknowledgment sent */
 	uint8_t scale;   /* shift of its announcements */
 	uint8_t flags;
 	uint8_t pad[2];
@@ -82,9 +83,10 @@ struct flow_body {
 	uint32_t created, seen; /* seen: the last packet; in quarantine: when it began */
 	uint16_t mss[2]; /* bound on the segments that the sender of each direction sends, 0: unknown */
 	uint8_t track;   /* TCP: what was seen so far, by track.c */
-	uint8_t pad[7];
+	uint8_t retrans; /* of the next, too: tcp.c */
+	uint8_t syn, syn_wscale;
+	uint32_t syn_seq;
 	uint64_t packets[2], octets[2];
-	uint64_t spare;
 	struct tcp_window window[2];
 };
 _Static_assert(sizeof(struct flow_body) == 96, "one and a half cache lines");

@@ -117,6 +117,24 @@ void track_begin(struct flow_body *b, const struct fs_packet *pk);
 enum drop track_packet(const struct flow_head *h, struct flow_body *b, enum fs_dir dir,
 	const struct fs_packet *pk, enum fs_state *next);
 
+/* ---- tcp.c: sequence numbers -------------------------------------------------------------------------- */
+
+enum tcp_verdict {
+	TCP_FITS,    /* its flags count */
+	TCP_ANEW,    /* the same, and what was before is over: a connection begins */
+	TCP_ASIDE,   /* it passes, and says nothing */
+	TCP_OUTSIDE, /* it must not pass; it has changed nothing */
+};
+/* The first segment of a connection, a SYN of direction dir. */
+void tcp_begin(struct flow_body *b, enum fs_dir dir, const struct fs_packet *pk);
+/* Windows of a connection that was picked up in mid-stream, once it is known to be the site's: the site has sent up to
+ * site_end, and pk, of direction FS_REPLY, acknowledges some of it. */
+void tcp_learn(struct flow_body *b, uint32_t site_end, const struct fs_packet *pk);
+enum tcp_verdict tcp_segment(
+	struct flow_body *b, enum fs_dir dir, const struct fs_packet *pk, enum fs_state state);
+/* Data is sent again and again, and not acknowledged. */
+bool tcp_stalls(const struct flow_body *b);
+
 /* ---- expire.c: when flows end -------------------------------------------------------------------------- */
 
 /* When a record is due, by its state and time. */

@@ -7,21 +7,19 @@
  *	             that was picked up in mid-stream
  *	established  from then on
  *	half-closed  one side has sent FIN
- *	closing      both have
+ *	stalled      either of these, and data was sent three times again without an answer: somebody is gone
+ *	closing      both have sent FIN
  *	reset        a RST was seen. Anybody can forge one, so it only shortens the timeout: segments without RST
  *	             from both sides show that the connection lives, and bring it back
  *
  * A SYN in closing or reset begins anew on the same tuple (RFC 9293 3.6.1). A SYN elsewhere changes nothing: the
- * other side will challenge it (RFC 5961 4).
+ * other side will challenge it (RFC 5961 4). Which segments count at all, tcp.c says.
  *
  * A flow that was picked up in mid-stream is on trial. Nobody knows whose connection its tuple is in the eyes of the
  * server: after the flow table was lost, a site's segments may look like those of another site's connection, which was
  * translated until then. So the other side must prove first that it speaks to this site: by acknowledging what the site
  * sent. Sequence spaces are random; a stranger's acknowledgment lies in the window of a trial once in four thousand, or
  * at worst (the site has sent much that was not answered) once in a thousand.
- *
- * But for that, sequence numbers are not looked at by this version. When they are, it is here: a segment outside the
- * window is dropped before any of its flags count, with the windows of flow_body.
  */
 #include "flowstate/state.h"
 
@@ -80,29 +78,25 @@ bool track_begins(uint8_t tcp_flags, bool loose)
 }
 
 /* The state of a connection that is not reset. */
-static enum fs_state tcp_by_bits(uint8_t bits)
+static enum fs_state tcp_by_bits(uint8_t bits, bool stalls)
 {
 	if (!BOTH(bits, SENT_ACK))
 		return FS_TCP_OPENING;
 	if (BOTH(bits, SENT_FIN))
 		return FS_TCP_CLOSING;
-	if (EITHER(bits, SENT_FIN))
-		return FS_TCP_HALF_CLOSED;
-	return FS_TCP_ESTABLISHED;
+	if (stalls)
+		return FS_TCP_STALLED;
+	return EITHER(bits, SENT_FIN) ? FS_TCP_HALF_CLOSED : FS_TCP_ESTABLISHED;
 }
 
-static enum fs_state tcp_next(enum fs_state state, uint8_t *bits, enum fs_dir dir, uint8_t flags)
+static enum fs_state tcp_next(enum fs_state state, uint8_t *bits, bool stalls, enum fs_dir dir, uint8_t flags)
 {
 	if (flags & RST) {
 		*bits &= NEITHER_OF(LIVES_ON);
 		return FS_TCP_RESET;
 	}
-	if (flags & SYN && !(flags & ACK)) {
-		if (state != FS_TCP_CLOSING && state != FS_TCP_RESET)
-			return state;
-		*bits &= ON_TRIAL;
-		return FS_TCP_OPENING;
-	}
+	if (flags & SYN && !(flags & ACK)) /* what it means for the state, its verdict has said */
+		return state;
 	if (flags & ACK)
 		*bits |= (uint8_t)SENT_ACK(dir);
 	if (flags & FIN)
@@ -114,7 +108,7 @@ static enum fs_state tcp_next(enum fs_state state, uint8_t *bits, enum fs_dir di
 		if (!BOTH(*bits, LIVES_ON))
 			return state;
 	}
-	return tcp_by_bits(*bits);
+	return tcp_by_bits(*bits, stalls);
 }
 
 /* How far behind its first segment an acknowledgment of the site's data may lie (octets in flight when the flow was
@@ -126,8 +120,10 @@ static enum fs_state tcp_next(enum fs_state state, uint8_t *bits, enum fs_dir di
 
 void track_begin(struct flow_body *b, const struct fs_packet *pk)
 {
-	if (pk->tcp_flags & SYN)
+	if (pk->tcp_flags & SYN) {
+		tcp_begin(b, FS_ORIG, pk);
 		return;
+	}
 	b->track |= ON_TRIAL;
 	b->window[FS_ORIG].end = pk->seq;
 	b->window[FS_ORIG].maxend = pk->seq - TRIAL_BEHIND; /* the lowest that may be acknowledged */
@@ -148,48 +144,63 @@ static void trial_sent(struct tcp_window *site, uint32_t seq, uint32_t end)
 	}
 }
 
-/* A packet of a flow on trial. Returns whether it may pass; ends the trial when it is proof. */
-static bool trial(struct flow_body *b, enum fs_dir dir, const struct fs_packet *pk)
+/* A segment of a flow on trial. FITS from the other side: it is proof, and the trial is over. */
+static enum tcp_verdict trial(struct flow_body *b, enum fs_dir dir, const struct fs_packet *pk)
 {
 	struct tcp_window *site = &b->window[FS_ORIG], *other = &b->window[FS_REPLY];
 	uint32_t end = pk->seq + pk->tcp_len + (pk->tcp_flags & FIN ? 1 : 0);
 
+	if (dir == FS_ORIG &&
+		(pk->tcp_flags & (SYN | ACK)) == SYN) { /* nothing is in doubt of a new connection */
+		b->track = 0;
+		tcp_begin(b, FS_ORIG, pk);
+		return TCP_ANEW;
+	}
 	if (dir == FS_ORIG) {
-		if (pk->tcp_flags & SYN) { /* begins anew: just this is to be acknowledged */
-			site->maxend = pk->seq + 1;
-			site->end = pk->seq + 1;
-		} else {
-			trial_sent(site, pk->seq, end);
-		}
+		trial_sent(site, pk->seq, end);
 		if (pk->tcp_flags & ACK)
 			other->end = pk->ack;
-		return true;
+		return TCP_FITS;
 	}
 	if (pk->tcp_flags & ACK) {
 		if (pk->ack - site->maxend > site->end - site->maxend)
-			return false;
+			return TCP_OUTSIDE;
 	} else if (!(pk->tcp_flags & RST) || pk->seq - other->end + TRIAL_RESET > 2 * TRIAL_RESET) {
-		return false;
+		return TCP_OUTSIDE;
 	}
 	b->track &= (uint8_t)~ON_TRIAL;
-	*site = *other = (struct tcp_window){0};
-	return true;
+	tcp_learn(b, site->end, pk);
+	return TCP_FITS;
+}
+
+static enum drop track_tcp(
+	struct flow_body *b, enum fs_dir dir, const struct fs_packet *pk, enum fs_state *state)
+{
+	bool on_trial = b->track & ON_TRIAL;
+
+	switch (on_trial ? trial(b, dir, pk) : tcp_segment(b, dir, pk, *state)) {
+	case TCP_OUTSIDE:
+		return on_trial ? DROP_TCP_UNPROVEN : DROP_TCP_WINDOW;
+	case TCP_ASIDE:
+		return DROP_NONE;
+	case TCP_ANEW:
+		b->track = 0;
+		*state = FS_TCP_OPENING;
+		break;
+	case TCP_FITS:
+		break;
+	}
+	*state = tcp_next(*state, &b->track, tcp_stalls(b), dir, pk->tcp_flags);
+	return DROP_NONE;
 }
 
 enum drop track_packet(const struct flow_head *h, struct flow_body *b, enum fs_dir dir,
 	const struct fs_packet *pk, enum fs_state *next)
 {
 	*next = h->state;
-	switch (h->proto) {
-	case IPPROTO_TCP:
-		if (b->track & ON_TRIAL && !trial(b, dir, pk))
-			return DROP_TCP_UNPROVEN;
-		*next = tcp_next(h->state, &b->track, dir, pk->tcp_flags);
-		break;
-	case IPPROTO_UDP:
-		if (dir == FS_REPLY)
-			*next = FS_UDP_TWO_WAY;
-		break;
-	}
+	if (h->proto == IPPROTO_TCP)
+		return track_tcp(b, dir, pk, next);
+	if (h->proto == IPPROTO_UDP && dir == FS_REPLY)
+		*next = FS_UDP_TWO_WAY;
 	return DROP_NONE;
 }

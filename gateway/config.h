@@ -127,7 +127,7 @@ struct conf_tunnel {
 	struct conf_ifaddr interface_address[2]; /* [0] IPv4, [1] IPv6 */
 	uint32_t mtu;                            /* of inner packets; never 0: "auto" has been worked out */
 	uint32_t mss;                            /* MSS_AUTO: from the MTU; MSS_OFF; or a number */
-	bool automatic_return_routing, install_routes;
+	bool automatic_return_routing, install_routes, tcp_liberal;
 	struct prefix_list routes, allowed_sources; /* allowed_sources empty: any */
 	uint32_t priority;                          /* lower is better */
 	char *file;                                 /* where it stands, for messages */

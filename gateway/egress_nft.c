@@ -72,8 +72,8 @@ static const char *timeout_name(const struct ruleset *r, uint8_t proto, char *bu
 	const uint32_t *t = r->conf->flows.timeout_s;
 
 	if (proto == IPPROTO_TCP)
-		snprintf(buf, len, "tcp-%u-%u-%u-%u-%u", t[FS_TCP_OPENING], t[FS_TCP_ESTABLISHED],
-			t[FS_TCP_HALF_CLOSED], t[FS_TCP_CLOSING], t[FS_TCP_RESET]);
+		snprintf(buf, len, "tcp-%u-%u-%u-%u-%u-%u", t[FS_TCP_OPENING], t[FS_TCP_ESTABLISHED],
+			t[FS_TCP_HALF_CLOSED], t[FS_TCP_STALLED], t[FS_TCP_CLOSING], t[FS_TCP_RESET]);
 	else
 		snprintf(buf, len, "udp-%u-%u", t[FS_UDP_ONE_WAY], t[FS_UDP_TWO_WAY]);
 	return buf;
@@ -83,7 +83,8 @@ static const char *timeout_name(const struct ruleset *r, uint8_t proto, char *bu
 static void put_timeouts(FILE *f, const struct ruleset *r)
 {
 	const uint32_t *t = r->conf->flows.timeout_s;
-	const uint32_t stalled = t[FS_TCP_ESTABLISHED] < 300 ? t[FS_TCP_ESTABLISHED] : 300;
+	const uint32_t stalled =
+		t[FS_TCP_ESTABLISHED] < t[FS_TCP_STALLED] ? t[FS_TCP_ESTABLISHED] : t[FS_TCP_STALLED];
 	char name[64];
 
 	fprintf(f, "add ct timeout inet arrd %s { protocol tcp; policy = {",

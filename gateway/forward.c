@@ -248,6 +248,19 @@ static enum drop forward_error(struct path *path, struct item *it)
 	return DROP_NONE;
 }
 
+/* Windows of a flow are taken lightly if either tunnel's branch says so. */
+static bool is_liberal(const struct gateway *gw, const struct item *it, const struct fs_half *to)
+{
+	const struct tunnel *t;
+
+	if (it->p.t.proto != IPPROTO_TCP)
+		return false;
+	if (it->from && it->from->conf->tcp_liberal)
+		return true;
+	t = tunnels_by_id(gw->tunnels, to->via);
+	return t && t->conf->tcp_liberal;
+}
+
 static enum drop forward_one(struct path *path, struct item *it)
 {
 	struct gateway *gw = path->gw;
@@ -264,10 +277,11 @@ static enum drop forward_one(struct path *path, struct item *it)
 			return d;
 	}
 	guess_gso(path, it);
+	fs_half(gw->fs, it->hit.flow, !it->hit.dir, &to);
+	it->fp.liberal = is_liberal(gw, it, &to);
 	d = fs_pass(gw->fs, it->hit, &it->fp, path->now);
 	if (d)
 		return d;
-	fs_half(gw->fs, it->hit.flow, !it->hit.dir, &to);
 	out = tuple_turned(&to.t);
 	d = choose_exit(path, it, &to, &out, &exit);
 	if (d)
@@ -307,6 +321,7 @@ static void describe(const struct gateway *gw, struct item *it)
 		f->tcp_len = p->len - p->payload;
 		f->mss = p->mss;
 		f->wscale = p->wscale;
+		f->sack = p->sack;
 	}
 }
 

@@ -56,6 +56,7 @@ static const struct value_word zero_words[] = {{"0", 0}, {NULL, 0}};
 #define FLOOR_TCP_OPENING     .floor = 240, .rfc = "RFC 5382"
 #define FLOOR_TCP_ESTABLISHED .floor = 7440, .rfc = "RFC 5382"
 #define FLOOR_TCP_HALF_CLOSED .floor = 0
+#define FLOOR_TCP_STALLED     .floor = 0
 #define FLOOR_TCP_CLOSING     .floor = 240, .rfc = "RFC 5382"
 #define FLOOR_TCP_RESET       .floor = 240, .rfc = "RFC 7857"
 #define FLOOR_UDP_ONE_WAY     .floor = 120, .rfc = "RFC 4787"
@@ -67,6 +68,7 @@ static const struct value_word zero_words[] = {{"0", 0}, {NULL, 0}};
 #define HELP_TCP_OPENING     "TCP, until the handshake is complete"
 #define HELP_TCP_ESTABLISHED "TCP, established"
 #define HELP_TCP_HALF_CLOSED "TCP, one side has sent FIN"
+#define HELP_TCP_STALLED     "TCP, data was sent three times again and not acknowledged"
 #define HELP_TCP_CLOSING     "TCP, both sides have sent FIN"
 #define HELP_TCP_RESET       "TCP, after a reset"
 #define HELP_UDP_ONE_WAY     "UDP, not answered yet"
@@ -219,6 +221,8 @@ static const struct option options[] = {
 		.help = "upper bound that TCP SYNs are clamped to; auto: from the MTU"},
 	{TUNNEL(automatic_return_routing), &value_bool, .dflt = "yes", .reloadable = true,
 		.help = "replies go to the tunnel that the flow came by; no: replies follow routes"},
+	{TUNNEL(tcp_liberal), &value_bool, .dflt = "no", .reloadable = true,
+		.help = "TCP segments outside of their connection's windows pass, but for resets"},
 	{TUNNEL(install_routes), &value_bool, .dflt = "no", .reloadable = true,
 		.help = "put routes into the kernel's main table, so that the machine reaches them by the "
 			"TUN"},

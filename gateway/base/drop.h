@@ -68,6 +68,8 @@
 	X(NOT_A_BEGINNING, "not_a_beginning", "belongs to no flow and is of a kind that may not begin one")  \
 	X(TCP_UNPROVEN, "tcp_unproven",                                                                      \
 		"answers nothing that the site sent, on a TCP flow that was picked up in mid-stream")        \
+	X(TCP_WINDOW, "tcp_window",                                                                          \
+		"TCP segment outside of its connection's windows: old, damaged or guessed")                  \
 	X(ICMP_NO_FLOW, "icmp_no_flow", "ICMP error that quotes no live flow")                               \
 	X(TUPLE_COLLISION, "tuple_collision",                                                                \
 		"another site owns this reply tuple and no other one is to be had")                          \

@@ -51,6 +51,7 @@ struct pkt {
 	uint16_t mss;      /* MSS option of a SYN, host order, 0: none */
 	uint16_t mss_off;  /* where its value stands */
 	uint8_t wscale;    /* window scale option of a SYN: shift + 1, 0: none */
+	uint32_t sack;     /* highest right edge of SACK of a segment without SYN, host order, 0: none */
 	struct tuple t;
 	struct tuple qt; /* of the quoted packet, as quoted */
 };

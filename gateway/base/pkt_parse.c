@@ -30,6 +30,7 @@
 #define TCPOPT_NOP    1
 #define TCPOPT_MSS    2
 #define TCPOPT_WSCALE 3
+#define TCPOPT_SACK   5
 #define WSCALE_MAX    14 /* RFC 7323 2.3: a larger shift is taken as 14 */
 
 /* The n octets at off, or NULL when the packet does not have them. */
@@ -179,25 +180,57 @@ static enum drop parse6(struct pkt *p)
 	return DROP_NONE;
 }
 
-/* RFC 9293 3.1, of a SYN. Where an option comes twice, the last one counts, as for most receivers. */
-static enum drop parse_syn_options(struct pkt *p, const uint8_t *tcp, uint32_t n)
+static void take_syn_option(struct pkt *p, const uint8_t *tcp, uint32_t i)
 {
+	if (tcp[i] == TCPOPT_MSS && tcp[i + 1] == 4) {
+		p->mss = be16_get(tcp + i + 2);
+		p->mss_off = (uint16_t)(p->l4 + i + 2);
+	} else if (tcp[i] == TCPOPT_WSCALE && tcp[i + 1] == 3) {
+		p->wscale = (tcp[i + 2] < WSCALE_MAX ? tcp[i + 2] : WSCALE_MAX) + 1;
+	}
+}
+
+/* RFC 2018 3: left and right edges. The right one that lies farthest ahead of the acknowledgment is kept. */
+static void take_sack(struct pkt *p, const uint8_t *tcp, uint32_t i)
+{
+	uint32_t ack = be32_get(tcp + 8);
+
+	if (tcp[i] != TCPOPT_SACK)
+		return;
+	for (uint32_t edge = i + 6; edge + 4 <= i + tcp[i + 1]; edge += 8) {
+		uint32_t right = be32_get(tcp + edge);
+
+		if ((int32_t)(right - ack) > 0 && (!p->sack || (int32_t)(right - p->sack) > 0))
+			p->sack = right;
+	}
+}
+
+/* RFC 9293 3.1. Where an option comes twice, the last one counts, as for most receivers. What makes no sense is refused in
+ * a SYN, which is changed here; elsewhere it is the receiver's affair. */
+static enum drop parse_options(struct pkt *p, const uint8_t *tcp, uint32_t n)
+{
+	bool syn = p->tcp_flags & TCP_SYN;
+
 	for (uint32_t i = TCP_HDR; i < n && tcp[i] != TCPOPT_EOL;) {
 		if (tcp[i] == TCPOPT_NOP) {
 			i++;
 			continue;
 		}
 		if (n - i < 2 || tcp[i + 1] < 2 || tcp[i + 1] > n - i)
-			return DROP_INNER_L4;
-		if (tcp[i] == TCPOPT_MSS && tcp[i + 1] == 4) {
-			p->mss = be16_get(tcp + i + 2);
-			p->mss_off = (uint16_t)(p->l4 + i + 2);
-		} else if (tcp[i] == TCPOPT_WSCALE && tcp[i + 1] == 3) {
-			p->wscale = (tcp[i + 2] < WSCALE_MAX ? tcp[i + 2] : WSCALE_MAX) + 1;
-		}
+			return syn ? DROP_INNER_L4 : DROP_NONE;
+		if (syn)
+			take_syn_option(p, tcp, i);
+		else
+			take_sack(p, tcp, i);
 		i += tcp[i + 1];
 	}
 	return DROP_NONE;
+}
+
+/* Timestamps and nothing else: most segments (RFC 7323, appendix A). */
+static bool is_usual(const uint8_t *tcp, uint32_t n)
+{
+	return n == TCP_HDR || (n == TCP_HDR + 12 && be32_get(tcp + TCP_HDR) == 0x0101080a);
 }
 
 static enum drop parse_tcp(struct pkt *p)
@@ -214,7 +247,7 @@ static enum drop parse_tcp(struct pkt *p)
 	p->t.dport = raw16_get(tcp + 2);
 	p->tcp_flags = tcp[13];
 	p->payload = (uint16_t)(p->l4 + hlen);
-	return p->tcp_flags & TCP_SYN ? parse_syn_options(p, tcp, hlen) : DROP_NONE;
+	return is_usual(tcp, hlen) ? DROP_NONE : parse_options(p, tcp, hlen);
 }
 
 /* A UDP length below the IP length is legal: what lies behind are UDP options (RFC 9868), which are forwarded

@@ -421,6 +421,45 @@ static void test_syn_options(void **state)
 	}
 }
 
+/* RFC 2018: the right edge that lies farthest ahead; not one that lies behind the acknowledgment (RFC 2883). */
+static void test_sack(void **state)
+{
+	static const struct {
+		const char *name;
+		uint8_t flags, n, options[40];
+		uint32_t sack;
+	} rows[] = {
+		{"one block", TCP_ACK, 12, {1, 1, 5, 10, 0, 0, 0x20, 0, 0, 0, 0x30, 0}, 0x3000},
+		{"two blocks, the first is the later one", TCP_ACK, 20,
+			{1, 1, 5, 18, 0, 0, 0x40, 0, 0, 0, 0x50, 0, 0, 0, 0x20, 0, 0, 0, 0x30, 0}, 0x5000},
+		{"two blocks, the second is", TCP_ACK, 20,
+			{1, 1, 5, 18, 0, 0, 0x20, 0, 0, 0, 0x30, 0, 0, 0, 0x40, 0, 0, 0, 0x50, 0}, 0x5000},
+		{"behind timestamps", TCP_ACK, 24,
+			{1, 1, 8, 10, 9, 9, 9, 9, 8, 8, 8, 8, 1, 1, 5, 10, 0, 0, 0x20, 0, 0, 0, 0x30, 0},
+			0x3000},
+		{"timestamps alone", TCP_ACK, 12, {1, 1, 8, 10, 0, 0, 0x20, 0, 0, 0, 0x30, 0}, 0},
+		{"of what is acknowledged already", TCP_ACK, 12, {1, 1, 5, 10, 0, 0, 0, 5, 0, 0, 0, 9}, 0},
+		{"cut short", TCP_ACK, 12, {1, 1, 5, 9, 0, 0, 0x20, 0, 0, 0, 0x30, 0}, 0},
+		{"longer than the header", TCP_ACK, 12, {1, 1, 5, 18, 0, 0, 0x20, 0, 0, 0, 0x30, 0}, 0},
+		{"empty", TCP_ACK, 4, {1, 1, 5, 2}, 0},
+		{"of a SYN", TCP_SYN, 12, {1, 1, 5, 10, 0, 0, 0x20, 0, 0, 0, 0x30, 0}, 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct spec s = kind_spec(TCP4);
+		struct pkt p;
+
+		s.flags = rows[i].flags;
+		s.ack = 0x1000;
+		s.noptions = rows[i].n;
+		memcpy(s.options, rows[i].options, rows[i].n);
+		assert_int_equal(parse_spec(&s, &p), DROP_NONE);
+		if (p.sack != rows[i].sack)
+			fail_msg("%s: %08x", rows[i].name, p.sack);
+	}
+}
+
 /* ---- ICMP errors --------------------------------------------------------------------------------------------- */
 
 /* Parses an ICMP error about the packet of quoted, changed by patch, of which at most n octets are quoted. */
@@ -517,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_fragment4),
 		cmocka_unit_test(test_icmp_types),
 		cmocka_unit_test(test_syn_options),
+		cmocka_unit_test(test_sack),
 		cmocka_unit_test(test_quotes),
 		cmocka_unit_test(test_quote_refusals),
 	};

@@ -130,6 +130,7 @@ static void test_no_time(void **state)
 		struct tuple t = tup(IPPROTO_TCP, "10.0.1.5", p, WEB, 80);
 		struct fs_packet pk = packet(w.site_a, w.a1, t, FLAG_RST);
 		struct fs_hit hit = {.flow = begin(&w, w.site_a, w.a1, t, NULL), .dir = FS_ORIG};
+		next_segment(&w, hit.flow, FS_ORIG, &pk);
 		assert_int_equal(fs_pass(w.fs, hit, &pk, w.now), DROP_NONE);
 	}
 	check(&w);

@@ -381,6 +381,7 @@ static void test_moves(void **state)
 	/* Counters, time, MSS, state, as a listing shows them. */
 	w.now += 5000;
 	pk = packet(w.egress, w.egress, r, FLAG_SYN | FLAG_ACK);
+	next_segment(&w, f, FS_REPLY, &pk);
 	pk.packets = 3;
 	pk.octets = 4000;
 	pk.mss = 1460;
@@ -396,14 +397,14 @@ static void test_moves(void **state)
 	struct fs_info info;
 	assert_int_equal(fs_next(w.fs, &cursor, 10, &flow, &info), 1);
 	assert_int_equal(flow, f);
-	assert_int_equal(info.state, FS_TCP_ESTABLISHED);
+	assert_int_equal(info.state, FS_TCP_OPENING);
 	assert_int_equal(info.packets[FS_ORIG], 1);
 	assert_int_equal(info.packets[FS_REPLY], 3);
 	assert_int_equal(info.octets[FS_ORIG], 100);
 	assert_int_equal(info.octets[FS_REPLY], 4000);
 	assert_int_equal(info.created_ms, w.now - 5000);
 	assert_int_equal(info.seen_ms, w.now);
-	assert_int_equal(info.expires_ms, w.now + 7440000);
+	assert_int_equal(info.expires_ms, w.now + 240000);
 	assert_int_equal(info.half[FS_ORIG].via, w.a2);
 	assert_tuple(info.half[FS_REPLY].t, r);
 	assert_int_equal(fs_next(w.fs, &cursor, 10, &flow, &info), -1);

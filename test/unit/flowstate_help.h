@@ -116,6 +116,17 @@ static inline struct fs_packet packet(fs_id realm, fs_id via, struct tuple t, ui
 		.key = {.t = t, .realm = realm}, .via = via, .octets = 100, .packets = 1, .tcp_flags = flags};
 }
 
+/* The numbers of a segment that comes next in its direction. */
+static inline void next_segment(struct world *w, uint32_t flow, enum fs_dir dir, struct fs_packet *pk)
+{
+	const struct tcp_window *mine = &body_of(w->fs, flow)->window[dir],
+				*other = &body_of(w->fs, flow)->window[!dir];
+
+	pk->seq = mine->end - (mine->end && (pk->tcp_flags & (FLAG_SYN | FLAG_RST)) == FLAG_SYN);
+	pk->ack = other->end;
+	pk->window = UINT16_MAX;
+}
+
 static inline struct fs_hit find(struct world *w, fs_id realm, struct tuple t)
 {
 	struct fs_key k = {.t = t, .realm = realm};

@@ -80,6 +80,7 @@ static const struct {
 	{SECTION_TUNNEL, "mtu", "1400"},
 	{SECTION_TUNNEL, "mss", "700"},
 	{SECTION_TUNNEL, "automatic_return_routing", "no"},
+	{SECTION_TUNNEL, "tcp_liberal", "yes"},
 	{SECTION_TUNNEL, "install_routes", "yes"},
 	{SECTION_TUNNEL, "routes", "10.7.0.0/16"},
 	{SECTION_TUNNEL, "allowed_sources", "10.7.0.0/16"},

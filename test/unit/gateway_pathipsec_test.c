@@ -62,7 +62,6 @@ static void replies_go_home(void **state)
 			rig_forget();
 			back = answer_to(&seen[i]);
 			back.fill = 100 + i;
-			back.flags = TCP_SYN | TCP_ACK;
 			from_egress(&back);
 			home = only_out((int)sites[i]);
 			assert_true(addr_eq(&home.t.dst, &s.src));

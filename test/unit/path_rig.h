@@ -473,6 +473,27 @@ static inline struct spec answer_to(const struct pkt *p)
 		s.icmp_type = p->ver == 4 ? 0 : 129;
 		s.sport = ntohs(p->t.sport); /* the id */
 	}
+	if (p->t.proto == IPPROTO_TCP) {
+		const uint8_t *tcp = p->data + p->l4;
+
+		s.seq = p->tcp_flags & TCP_ACK ? be32_get(tcp + 8) : 2000;
+		s.ack = be32_get(tcp + 4) + p->len - p->payload +
+			(p->tcp_flags & (TCP_SYN | TCP_FIN) ? 1 : 0);
+		if (p->tcp_flags & TCP_SYN)
+			s.flags = TCP_SYN | TCP_ACK;
+	}
+	return s;
+}
+
+/* Sends what a server answers to a SYN; returns what it sends next. */
+static inline struct spec server_next(const struct spec *syn_ack)
+{
+	struct spec s = *syn_ack;
+
+	from_egress(syn_ack);
+	rig_forget();
+	s.flags = TCP_ACK;
+	s.seq += 1 + s.payload_len;
 	return s;
 }
 
