@@ -41,6 +41,7 @@ enum fs_state track_first(uint8_t proto)
 	case IPPROTO_TCP:
 		return FS_TCP_OPENING;
 	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
 		return FS_UDP_ONE_WAY;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
@@ -200,7 +201,7 @@ enum drop track_packet(const struct flow_head *h, struct flow_body *b, enum fs_d
 	*next = h->state;
 	if (h->proto == IPPROTO_TCP)
 		return track_tcp(b, dir, pk, next);
-	if (h->proto == IPPROTO_UDP && dir == FS_REPLY)
+	if (h->state == FS_UDP_ONE_WAY && dir == FS_REPLY)
 		*next = FS_UDP_TWO_WAY;
 	return DROP_NONE;
 }

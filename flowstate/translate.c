@@ -124,12 +124,12 @@ static bool natural_free(struct search *s)
 /* The range of source ports (or ids) to choose from; false: there is nothing to choose. */
 static bool port_range(const struct tuple *orig, uint32_t *low, uint32_t *count)
 {
-	switch (orig->proto) {
-	case IPPROTO_TCP:
-	case IPPROTO_UDP:
+	if (proto_has_ports(orig->proto)) {
 		*low = PORT_LOW;
 		*count = PORT_HIGH - PORT_LOW + 1;
 		return true;
+	}
+	switch (orig->proto) {
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		/* Not 0: with it a request's tuple is that of a reply (addr.h). */

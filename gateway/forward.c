@@ -32,6 +32,10 @@ static bool may_begin(const struct item *it)
 	switch (p->t.proto) {
 	case IPPROTO_TCP:
 		return it->from || (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+	case IPPROTO_SCTP:
+		return it->from || p->l4_type == SCTP_INIT;
+	case IPPROTO_DCCP:
+		return it->from || p->l4_type == DCCP_REQUEST;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		return is_echo_request(p);

@@ -81,15 +81,9 @@ static bool any(const struct sa_selector *ts, unsigned n, const struct side *s, 
 }
 
 /* Of ICMP, selectors of some ports mean types and codes, which a tuple does not have: nothing goes there. */
-static bool has_ports(uint8_t proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP ||
-	       proto == IPPROTO_DCCP || proto == IPPROTO_UDPLITE;
-}
-
 bool sa_selects(const struct sa *sa, const struct tuple *t, bool ports_known)
 {
-	bool known = ports_known && has_ports(t->proto);
+	bool known = ports_known && proto_has_ports(t->proto);
 	struct side src = {&t->src, ntohs(t->sport), known}, dst = {&t->dst, ntohs(t->dport), known};
 
 	return any(sa->local_ts, sa->nlocal_ts, sa->inbound ? &dst : &src, t->proto) &&

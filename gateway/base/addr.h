@@ -79,6 +79,13 @@ static inline struct tuple tuple_turned(const struct tuple *t)
 	return r;
 }
 
+/* The protocols whose header begins with a source and a destination port. */
+static inline bool proto_has_ports(uint8_t proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE ||
+	       proto == IPPROTO_SCTP || proto == IPPROTO_DCCP;
+}
+
 /* Reads the text of an IPv4 or IPv6 address (no zone, no blanks). Returns 0, or -EINVAL. */
 int addr_parse(const char *s, struct addr *out);
 

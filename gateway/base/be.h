@@ -28,6 +28,18 @@ static inline void be32_put(uint8_t *p, uint32_t v)
 	be16_put(p + 2, (uint16_t)v);
 }
 
+/* SCTP's checksum alone is the other way round. */
+static inline uint32_t le32_get(const uint8_t *p)
+{
+	return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+}
+
+static inline void le32_put(uint8_t *p, uint32_t v)
+{
+	for (int i = 0; i < 4; i++, v >>= 8)
+		p[i] = (uint8_t)v;
+}
+
 /* Two octets in the byte order of memory: ports of a tuple, checksum fields. */
 static inline uint16_t raw16_get(const uint8_t *p)
 {

@@ -42,10 +42,11 @@ struct pkt {
 	uint8_t icmp_type;
 	uint8_t icmp_code;
 	uint8_t tcp_flags; /* of a TCP packet */
+	uint8_t l4_type;   /* SCTP: of the first chunk; DCCP: of the packet */
 	uint16_t l4;       /* offset of the L4 header (IPv6: behind the extension headers) */
 	uint16_t payload; /* offset behind the L4 header (ICMP: behind its 8 octets); == l4 where the protocol
-			   * is not looked into: fragments, and all but TCP, UDP, ICMP over IPv4 and ICMPv6
-			   * over IPv6 */
+			   * is not looked into: fragments, and all but those with ports, ICMP over IPv4 and
+			   * ICMPv6 over IPv6 */
 	uint16_t quote;   /* ICMP error: offset of the quoted IP header */
 	uint16_t quote_l4; /* offset of the quoted L4 header; at least 8 octets are there */
 	uint16_t mss;      /* MSS option of a SYN, host order, 0: none */
@@ -65,13 +66,19 @@ struct pkt {
 #define TCP_ECE 0x40
 #define TCP_CWR 0x80
 
-/* Offset of the checksum field in the L4 header of the protocols whose checksum we know, else -1. */
+#define SCTP_INIT    1
+#define DCCP_REQUEST 0
+
+/* Offset of the checksum field in the L4 header of the protocols with an Internet checksum that we know, else -1. SCTP has
+ * another one (crc32c.h). */
 static inline int pkt_csum_offset(uint8_t ver, uint8_t proto)
 {
 	switch (proto) {
 	case IPPROTO_TCP:
 		return 16;
 	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+	case IPPROTO_DCCP:
 		return 6;
 	case IPPROTO_ICMP:
 		return ver == 4 ? 2 : -1;
@@ -93,7 +100,7 @@ static inline int pkt_csum_offset(uint8_t ver, uint8_t proto)
  * or another ICMP error, is DROP_INNER_L4. Addresses are not judged but for IPv4-mapped ones in IPv6. */
 enum drop pkt_parse(struct pkt *p);
 
-/* Looks at the L4 checksum of a parsed TCP, UDP, ICMP or ICMPv6 packet and sets p->csum. A field that holds
+/* Looks at the L4 checksum of a parsed packet of a protocol with ports, ICMP or ICMPv6 and sets p->csum. A field that holds
  * just the pseudo-header sum is PARTIAL: that is how the kernel's GRO and checksum offload leave inner
  * packets. Returns DROP_NONE or DROP_INNER_CHECKSUM. Packets that say gso_size or PARTIAL already are not
  * looked at. */

@@ -7,13 +7,35 @@
  * pkt_check_csum.
  */
 #include "gateway/base/be.h"
+#include "gateway/base/crc32c.h"
 #include "gateway/base/csum.h"
 #include "gateway/base/pkt.h"
 
-/* Octets that the L4 checksum covers: UDP has a length of its own. */
+/* Octets that the L4 checksum covers: UDP has a length of its own, UDP-Lite and DCCP a coverage. pkt_parse has seen to it
+ * that they are there. */
 static uint32_t covered(const struct pkt *p)
 {
-	return p->t.proto == IPPROTO_UDP ? be16_get(p->data + p->l4 + 4) : p->len - p->l4;
+	const uint8_t *l4 = p->data + p->l4;
+	uint32_t all = p->len - p->l4;
+
+	switch (p->t.proto) {
+	case IPPROTO_UDP:
+		return be16_get(l4 + 4);
+	case IPPROTO_UDPLITE:
+		return be16_get(l4 + 4) ? be16_get(l4 + 4) : all;
+	case IPPROTO_DCCP:
+		return l4[5] & 15 ? l4[4] * 4u + ((l4[5] & 15u) - 1) * 4 : all;
+	default:
+		return all;
+	}
+}
+
+/* RFC 9260 6.8: the field counts as zero; the remainder's octets stand in the order of a little-endian number. */
+static bool sctp_is_good(const uint8_t *l4, uint32_t len)
+{
+	uint32_t reg = crc32c_zeros(crc32c(UINT32_MAX, l4, 8), 4);
+
+	return ~crc32c(reg, l4 + 12, len - 12) == le32_get(l4 + 8);
 }
 
 enum drop pkt_check_csum(struct pkt *p)
@@ -24,9 +46,19 @@ enum drop pkt_check_csum(struct pkt *p)
 	uint32_t n;
 	uint16_t field;
 
-	if (p->gso_size || p->csum == PKT_CSUM_PARTIAL || p->frag || off < 0)
+	if (p->gso_size || p->csum == PKT_CSUM_PARTIAL || p->frag)
+		return DROP_NONE;
+	if (p->t.proto == IPPROTO_SCTP) {
+		if (!sctp_is_good(l4, p->len - p->l4))
+			return DROP_INNER_CHECKSUM;
+		p->csum = PKT_CSUM_GOOD;
+		return DROP_NONE;
+	}
+	if (off < 0)
 		return DROP_NONE;
 	field = raw16_get(l4 + off);
+	if (p->t.proto == IPPROTO_UDPLITE && field == 0) /* not allowed, RFC 3828 3.1 */
+		return DROP_INNER_CHECKSUM;
 	if (p->t.proto == IPPROTO_UDP && field == 0) {
 		/* None given: legal in IPv4 (RFC 768); in IPv6 only where the receiver agreed (RFC 6935),
 		 * which a gateway cannot know. */
@@ -36,8 +68,10 @@ enum drop pkt_check_csum(struct pkt *p)
 		return DROP_NONE;
 	}
 	n = covered(p);
+	/* What UDP-Lite and DCCP say of their length there is the whole (RFC 3828 3.2, RFC 4340 9.1). */
 	if (p->t.proto != IPPROTO_ICMP)
-		pseudo = csum_pseudo(&p->t.src, &p->t.dst, p->t.proto, n);
+		pseudo = csum_pseudo(
+			&p->t.src, &p->t.dst, p->t.proto, p->t.proto == IPPROTO_UDP ? n : p->len - p->l4);
 	if (csum_fold(csum_add(pseudo, l4, n)) == 0xffff) {
 		p->csum = PKT_CSUM_GOOD;
 		return DROP_NONE;

@@ -16,6 +16,9 @@
 #define IP6_HDR       40
 #define TCP_HDR       20
 #define UDP_HDR       8
+#define UDPLITE_HDR   8
+#define SCTP_HDR      12
+#define DCCP_HDR      12 /* of the shorter form */
 #define ICMP_HDR      8
 #define QUOTED_L4     8 /* octets of L4 header that an ICMP error must quote, RFC 792 */
 #define IP6_EXT_MAX   8 /* extension headers; RFC 8200 4.1 would need 7 for one of each and two of one */
@@ -268,6 +271,57 @@ static enum drop parse_udp(struct pkt *p)
 	return DROP_NONE;
 }
 
+/* RFC 3828 3.1: how much the checksum covers, 0 for all. */
+static enum drop parse_udplite(struct pkt *p)
+{
+	const uint8_t *udp = octets(p, p->l4, UDPLITE_HDR);
+	uint32_t coverage;
+
+	if (!udp)
+		return DROP_INNER_L4;
+	coverage = be16_get(udp + 4);
+	if (coverage && (coverage < UDPLITE_HDR || coverage > p->len - p->l4))
+		return DROP_INNER_L4;
+	p->t.sport = raw16_get(udp);
+	p->t.dport = raw16_get(udp + 2);
+	p->payload = p->l4 + UDPLITE_HDR;
+	return DROP_NONE;
+}
+
+/* RFC 9260 3: a common header, and at least one chunk. */
+static enum drop parse_sctp(struct pkt *p)
+{
+	const uint8_t *sctp = octets(p, p->l4, SCTP_HDR + 4);
+
+	if (!sctp)
+		return DROP_INNER_L4;
+	p->t.sport = raw16_get(sctp);
+	p->t.dport = raw16_get(sctp + 2);
+	p->l4_type = sctp[SCTP_HDR];
+	p->payload = p->l4 + SCTP_HDR;
+	return DROP_NONE;
+}
+
+/* RFC 4340 5.1. */
+static enum drop parse_dccp(struct pkt *p)
+{
+	const uint8_t *dccp = octets(p, p->l4, DCCP_HDR);
+	uint32_t hlen, coverage;
+
+	if (!dccp)
+		return DROP_INNER_L4;
+	hlen = dccp[4] * 4u;
+	coverage = dccp[5] & 15;
+	if (hlen < DCCP_HDR + (dccp[8] & 1 ? 4u : 0u) || !octets(p, p->l4, hlen) ||
+		(coverage && hlen + (coverage - 1) * 4 > p->len - p->l4))
+		return DROP_INNER_L4;
+	p->t.sport = raw16_get(dccp);
+	p->t.dport = raw16_get(dccp + 2);
+	p->l4_type = dccp[8] >> 1 & 15;
+	p->payload = (uint16_t)(p->l4 + hlen);
+	return DROP_NONE;
+}
+
 static bool is_icmp(uint8_t ver, uint8_t proto)
 {
 	return proto == (ver == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
@@ -329,7 +383,7 @@ static enum drop parse_quote(struct pkt *p)
 	l4 = octets(p, p->quote_l4, QUOTED_L4);
 	if (!l4)
 		return DROP_INNER_L4;
-	if (p->qt.proto == IPPROTO_TCP || p->qt.proto == IPPROTO_UDP) {
+	if (proto_has_ports(p->qt.proto)) {
 		p->qt.sport = raw16_get(l4);
 		p->qt.dport = raw16_get(l4 + 2);
 	} else if (is_icmp(p->ver, p->qt.proto)) {
@@ -380,11 +434,18 @@ enum drop pkt_parse(struct pkt *p)
 	p->payload = p->l4;
 	if (p->frag)
 		return DROP_NONE;
-	if (p->t.proto == IPPROTO_TCP)
+	switch (p->t.proto) {
+	case IPPROTO_TCP:
 		return parse_tcp(p);
-	if (p->t.proto == IPPROTO_UDP)
+	case IPPROTO_UDP:
 		return parse_udp(p);
-	if (is_icmp(p->ver, p->t.proto))
-		return parse_icmp(p);
-	return DROP_NONE;
+	case IPPROTO_UDPLITE:
+		return parse_udplite(p);
+	case IPPROTO_SCTP:
+		return parse_sctp(p);
+	case IPPROTO_DCCP:
+		return parse_dccp(p);
+	default:
+		return is_icmp(p->ver, p->t.proto) ? parse_icmp(p) : DROP_NONE;
+	}
 }

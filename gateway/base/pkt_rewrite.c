@@ -6,6 +6,7 @@
  * that is rewritten here only an ICMP echo reply with id 0, sequence number 0 and nothing or zeros behind can be that.
  */
 #include "gateway/base/be.h"
+#include "gateway/base/crc32c.h"
 #include "gateway/base/csum.h"
 #include "gateway/base/pkt.h"
 
@@ -21,7 +22,8 @@ struct view {
 	struct tuple *t;
 	uint8_t ver;
 	bool partial; /* the L4 checksum is a partial one: covers the addresses, and is not inverted */
-	bool opaque;  /* what stands behind the IP header is not an L4 header (a fragment) */
+	bool quoted;
+	bool opaque; /* what stands behind the IP header is not an L4 header (a fragment) */
 };
 
 enum side { SRC, DST };
@@ -47,7 +49,7 @@ static uint32_t port_field(const struct view *v, enum side side)
 
 	if (v->opaque)
 		return 0;
-	if (v->t->proto == IPPROTO_TCP || v->t->proto == IPPROTO_UDP)
+	if (proto_has_ports(v->t->proto))
 		return v->l4 + (side == SRC ? 0 : 2);
 	if (v->t->proto == (v->ver == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6) &&
 		v->ip[v->l4] == (side == SRC ? request : reply))
@@ -55,11 +57,29 @@ static uint32_t port_field(const struct view *v, enum side side)
 	return 0;
 }
 
+static bool zero_means_none(uint8_t proto)
+{
+	return proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE;
+}
+
 /* Every checksum but a partial one is the inverted sum. */
 static uint16_t updated(uint16_t field, bool partial, const void *old, const void *new_, size_t n)
 {
 	return partial ? (uint16_t)~csum_update((uint16_t)~field, old, new_, n)
 		       : csum_update(field, old, new_, n);
+}
+
+/* SCTP's covers ports, and no addresses (RFC 9260 6.8). That of a quoted packet is over octets that are not here, and
+ * nobody checks it. */
+static void update_crc(const struct view *v, uint32_t field, uint16_t old, uint16_t new_)
+{
+	uint8_t *crc = v->ip + v->l4 + 8, diff[2];
+	uint16_t bits = old ^ new_;
+
+	if (v->t->proto != IPPROTO_SCTP || v->quoted)
+		return;
+	raw16_put(diff, bits);
+	le32_put(crc, le32_get(crc) ^ crc32c_zeros(crc32c(0, diff, 2), v->len - field - 2));
 }
 
 static void replace(const struct view *v, enum side side, const struct addr *a, uint16_t port)
@@ -80,11 +100,12 @@ static void replace(const struct view *v, enum side side, const struct addr *a, 
 	if (pf) {
 		if (csum && !v->partial)
 			sum = csum_update16(sum, raw16_get(v->ip + pf), port);
+		update_crc(v, pf, raw16_get(v->ip + pf), port);
 		raw16_put(v->ip + pf, port);
 		*(side == SRC ? &v->t->sport : &v->t->dport) = port;
 	}
 	if (csum)
-		raw16_put(v->ip + csum, v->t->proto == IPPROTO_UDP && sum == 0 ? 0xffff : sum);
+		raw16_put(v->ip + csum, zero_means_none(v->t->proto) && sum == 0 ? 0xffff : sum);
 }
 
 static void replace_own(struct pkt *p, enum side side, const struct addr *a, uint16_t port)
@@ -120,6 +141,7 @@ static void replace_quoted(struct pkt *p, enum side side, const struct addr *a, 
 		.len = p->len - p->quote,
 		.t = &p->qt,
 		.ver = p->ver,
+		.quoted = true,
 	};
 	uint8_t *csum = p->data + p->l4 + pkt_csum_offset(p->ver, p->t.proto);
 	uint32_t touched =
