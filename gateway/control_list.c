@@ -127,7 +127,8 @@ static const struct {
 	const char *name;
 } protocols[] = {{IPPROTO_TCP, "tcp"}, {IPPROTO_UDP, "udp"}, {IPPROTO_ICMP, "icmp"},
 	{IPPROTO_ICMPV6, "icmpv6"}, {IPPROTO_IPIP, "ipip"}, {IPPROTO_IPV6, "ipv6"}, {IPPROTO_GRE, "gre"},
-	{IPPROTO_ESP, "esp"}, {IPPROTO_AH, "ah"}, {IPPROTO_SCTP, "sctp"}, {IPPROTO_UDPLITE, "udplite"}, {IPPROTO_DCCP, "dccp"}};
+	{IPPROTO_ESP, "esp"}, {IPPROTO_AH, "ah"}, {IPPROTO_SCTP, "sctp"}, {IPPROTO_UDPLITE, "udplite"},
+	{IPPROTO_DCCP, "dccp"}};
 
 static void put_proto(struct jsonw *w, uint8_t proto)
 {

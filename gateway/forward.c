@@ -10,6 +10,7 @@
  * of the same batch began is found again by fs_begin.
  */
 #include "gateway/address.h"
+#include "gateway/frag.h"
 #include "gateway/hostnet.h"
 #include "gateway/path.h"
 
@@ -208,6 +209,11 @@ static void depart(struct path *path, struct item *it, struct tunnel *exit)
 
 		if (d)
 			path_drop(path, exit, d, pkt_segs(&it->p));
+	} else if (it->p.frag_max) {
+		enum drop d = frag_to_tun(path, &it->p, it->from->site);
+
+		if (d)
+			path_drop(path, it->from, d, 1);
 	} else {
 		path_to_tun(path, &it->p, (uint64_t)it->hit.flow * 2 + it->hit.dir + 1);
 	}

@@ -161,7 +161,7 @@ static void on_tick(uv_timer_t *h)
 	if (gw->ipsec)
 		ipsec_tick(gw->ipsec);
 	if (++gw->ticks % (1000 / TICK_MS) == 0) {
-		path_count_lost(gw->path);
+		path_second(gw->path);
 		if (gw->ipsec)
 			ipsec_second(gw->ipsec);
 		egress_count_drops(gw->egress, gw->count.drops);

@@ -10,6 +10,7 @@
 #include "gateway/path.h"
 
 #include "gateway/egress.h"
+#include "gateway/frag.h"
 #include "gateway/rx.h"
 
 #include <errno.h>
@@ -29,9 +30,12 @@ void path_drop(struct path *path, struct tunnel *t, enum drop d, uint32_t segs)
 	c->drops[d] += segs;
 }
 
-void path_count_lost(struct path *path)
+void path_second(struct path *path)
 {
 	uint64_t tun = tun_lost(path->tun);
+
+	path->now = gateway_now();
+	frag_tick(path);
 
 	for (int f = 0; f < 2; f++) {
 		uint32_t lost = path->gre[f] ? gre_sock_lost(path->gre[f]) : 0;
@@ -110,7 +114,7 @@ void path_to_tun(struct path *path, struct pkt *p, uint64_t owner)
 
 /* ---- batches ----------------------------------------------------------------------------------------- */
 
-void path_flush(struct path *path)
+static void flush(struct path *path)
 {
 	/* A flow that ended in this batch and whose tuple another one took: the kernel forgets the first before it sees
 	 * a packet of the second. */
@@ -118,6 +122,14 @@ void path_flush(struct path *path)
 	vnet_join_flush(path->join, write_group, path);
 	tx_flush(path);
 	path->answers = 0;
+}
+
+/* What became complete in a batch follows it, one by one. */
+void path_flush(struct path *path)
+{
+	flush(path);
+	while (frag_forward(path))
+		flush(path);
 }
 
 static void on_tun(uv_poll_t *h, int status, int events)
@@ -313,7 +325,9 @@ int path_open(struct path **out, struct gateway *gw, struct tun *tun, char *err,
 	path->gw = gw;
 	path->now = gateway_now();
 	path->tun_mtu = gw->conf->gateway.tun_mtu;
-	r = vnet_join_new(&path->join, tun_write_offloads(tun));
+	r = frag_new(&path->frag, path);
+	if (r == 0)
+		r = vnet_join_new(&path->join, tun_write_offloads(tun));
 	if (r < 0)
 		goto fail;
 	path->tun = tun;
@@ -327,6 +341,7 @@ int path_open(struct path **out, struct gateway *gw, struct tun *tun, char *err,
 	return 0;
 fail:
 	vnet_join_free(path->join);
+	frag_free(path->frag);
 	free(path);
 	return r;
 }
@@ -351,5 +366,6 @@ void path_free(struct path *path)
 	gre_demux_free(path->demux);
 	routes_free(path->routes);
 	vnet_join_free(path->join);
+	frag_free(path->frag);
 	free(path);
 }

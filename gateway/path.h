@@ -26,7 +26,7 @@
 #define BATCH      GRE_BATCH
 #define ROUNDS     8   /* batches that one descriptor may take before the loop looks at the others */
 #define TXQ_LEN    128 /* outer packets gathered for one sendmmsg */
-#define TX_HDR_MAX 256 /* inner headers copied before a segment's payload */
+#define TX_HDR_MAX 264 /* inner headers copied before a segment's payload */
 #define ANSWERS    64  /* messages of our own a batch */
 #define ANSWER_MAX 1280
 
@@ -59,6 +59,7 @@ struct path {
 	uint32_t tun_mtu;
 
 	struct vnet_join *join;
+	struct frag *frag;
 	struct txq txq[2];
 	struct item item[BATCH];
 	struct fs_key key[BATCH];
@@ -103,8 +104,8 @@ void path_flush(struct path *path);
  * for. */
 void path_drop(struct path *path, struct tunnel *t, enum drop d, uint32_t segs);
 
-/* path.c: counts what the kernel threw away before we saw it. Call it about once a second. */
-void path_count_lost(struct path *path);
+/* path.c: counts what the kernel threw away before we saw it, gives up what is too old. Call it about once a second. */
+void path_second(struct path *path);
 
 /* answer.c: an ICMP error to the sender of it (type and code of ICMPv4 or v6 are chosen by what).
  * Rate-limited; says nothing where RFC 1122 3.2.2 and RFC 4443 2.4(e) forbid it. mtu: for ANSWER_TOO_BIG. */

@@ -8,6 +8,7 @@
 #include "gateway/rx.h"
 
 #include "gateway/address.h"
+#include "gateway/frag.h"
 #include "gateway/hostnet.h"
 
 #include <arpa/inet.h>
@@ -81,8 +82,6 @@ enum drop rx_take_parsed(struct path *path, struct item *it, uint8_t outer_tos, 
 	struct tunnel *t = it->from;
 	enum drop d;
 
-	if (it->p.frag)
-		return DROP_INNER_FRAGMENT;
 	d = pkt_check_csum(&it->p);
 	if (d)
 		return d;
@@ -92,6 +91,8 @@ enum drop rx_take_parsed(struct path *path, struct item *it, uint8_t outer_tos, 
 	d = rx_decap_ecn(&it->p, outer_tos);
 	if (d)
 		return d;
+	if (it->p.frag) /* the whole of it comes here again */
+		return frag_take(path, it);
 	d = check_source(t->conf, &it->p.t.src);
 	if (d)
 		return d;

@@ -19,8 +19,12 @@ bool rx_take_gre(struct path *path, struct item *it, const struct gre_rx *rx);
  * DROP_ECN_CE_NOT_ECT. */
 enum drop rx_decap_ecn(struct pkt *p, uint8_t outer_tos);
 
+/* rx_ipsec.c: an inner packet, parsed as it->p, that came by the ipsec tunnel t: GRE of a tunnel that says over is taken out,
+ * all else is as by rx_take_parsed. */
+enum drop rx_ipsec_inner(struct path *path, struct item *it, struct tunnel *t, uint8_t tos, bool *is_item);
+
 /* An inner packet that is parsed as it->p and came by it->from, up to the flow step: checksums, ECN of the outer header, the
- * source, what is for the gateway itself. Returns DROP_NONE or why not; *is_item: whether it goes on. */
+ * source, what is for the gateway itself; a fragment waits for the others. Returns DROP_NONE or why not; *is_item: whether it goes on. */
 enum drop rx_take_parsed(struct path *path, struct item *it, uint8_t outer_tos, bool *is_item);
 
 #endif

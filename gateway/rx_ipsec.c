@@ -59,12 +59,28 @@ static bool may_travel(const struct sa *sa, const struct pkt *p)
 	return sa_selects(sa, &answered, true);
 }
 
+enum drop rx_ipsec_inner(struct path *path, struct item *it, struct tunnel *t, uint8_t tos, bool *is_item)
+{
+	struct gre_rx g;
+	enum drop d;
+
+	if (is_gre_inside(path, t, &it->p, &g)) {
+		d = rx_decap_ecn(&it->p, tos); /* from header to header, inwards */
+		if (d)
+			return d;
+		g.tos = it->p.tos;
+		*is_item = rx_take_gre(path, it, &g);
+		return DROP_NONE;
+	}
+	it->from = t;
+	return rx_take_parsed(path, it, tos, is_item);
+}
+
 /* Tunnel mode: an IP packet. */
 static enum drop take_tunnel_mode(struct path *path, struct item *it, struct tunnel *t,
 	const struct esp_in *in, uint8_t tos, bool *is_item)
 {
 	struct pkt *p = &it->p;
-	struct gre_rx g;
 	enum drop d;
 
 	*p = (struct pkt){.data = in->inner, .len = in->inner_len};
@@ -77,16 +93,7 @@ static enum drop take_tunnel_mode(struct path *path, struct item *it, struct tun
 		return DROP_ESP_SELECTOR;
 	t->count.rx_packets++;
 	t->count.rx_bytes += p->len;
-	if (is_gre_inside(path, t, p, &g)) {
-		d = rx_decap_ecn(p, tos); /* from header to header, inwards */
-		if (d)
-			return d;
-		g.tos = p->tos;
-		*is_item = rx_take_gre(path, it, &g);
-		return DROP_NONE;
-	}
-	it->from = t;
-	return rx_take_parsed(path, it, tos, is_item);
+	return rx_ipsec_inner(path, it, t, tos, is_item);
 }
 
 /* Transport mode: what the ESP header stands for the IP header of. Only GRE is carried so, and its ends are the SA's. */

@@ -9,7 +9,9 @@
  */
 #include "gateway/base/be.h"
 #include "gateway/base/csum.h"
+#include "gateway/base/frag_cut.h"
 #include "gateway/base/msg.h"
+#include "gateway/frag.h"
 #include "gateway/ipsec.h"
 #include "ipsec/esp.h"
 
@@ -33,8 +35,11 @@ unsigned tx_tun(struct path *path)
 		it->from = NULL;
 		it->p = (struct pkt){.data = path->tun_rx[i].data, .len = path->tun_rx[i].len};
 		d = pkt_parse(&it->p);
-		if (!d && it->p.frag)
-			d = DROP_INNER_FRAGMENT;
+		if (!d && it->p.frag) {
+			d = frag_take(path, it);
+			if (!d)
+				continue;
+		}
 		if (!d)
 			d = vnet_to_pkt(&path->tun_rx[i].vnet, &it->p);
 		if (d)
@@ -196,65 +201,23 @@ static void queue(struct path *path, const struct pkt *p, struct tunnel *t, cons
 	memcpy(tx->part, part + first, tx->nparts * sizeof(part[0]));
 }
 
-/* Options for later fragments: those with the copied flag (RFC 791 3.1), padded. Returns the header's length.
- */
-static uint32_t copied_options(uint8_t *to, const uint8_t *from, uint32_t hlen)
+/* Cuts a wire packet (headers hdr, then payload) into fragments of at most limit octets. The inner packet is fragmented rather
+ * than the outer one, so that the branch's hosts reassemble and not its router. */
+static enum drop queue_fragments(struct path *path, const struct pkt *p, struct tunnel *t, const uint8_t *hdr,
+	uint32_t hlen, const uint8_t *payload, uint32_t plen, uint32_t limit)
 {
-	uint32_t n = 20;
-
-	memcpy(to, from, 20);
-	for (uint32_t i = 20; i < hlen && from[i] != IPOPT_EOL;) {
-		uint32_t len = from[i] == IPOPT_NOP ? 1 : i + 1 < hlen ? from[i + 1] : 0;
-
-		if (len == 0 || (from[i] != IPOPT_NOP && len < 2) || i + len > hlen)
-			break;
-		if (from[i] & 0x80) {
-			memcpy(to + n, from + i, len);
-			n += len;
-		}
-		i += len;
-	}
-	while (n % 4)
-		to[n++] = IPOPT_EOL;
-	to[0] = (uint8_t)(4 << 4 | n / 4);
-	return n;
-}
-
-/* Cuts an IPv4 wire packet (headers hdr, then payload) into fragments of at most mtu octets. The inner packet
- * is fragmented rather than the outer one, so that the branch's hosts reassemble and not its router. */
-static void queue_fragments(struct path *path, const struct pkt *p, struct tunnel *t, uint8_t *hdr,
-	uint32_t hlen, const uint8_t *payload, uint32_t plen, uint32_t mtu)
-{
-	uint32_t ihl = (hdr[0] & 0xfu) * 4, first = hlen - ihl, at = 0, total = first + plen;
-	uint16_t id = htons(t->fragment_id++);
-	uint8_t later[60];
-	uint32_t later_ihl;
+	uint8_t h[FRAG_HDR_MAX];
+	const uint8_t *piece;
+	struct frag_cut c;
+	uint32_t n;
 
 	/* Hosts put together what has equal addresses and ID: sites with equal addresses may use equal IDs, too. */
-	memcpy(hdr + 4, &id, 2);
-	later_ihl = copied_options(later, hdr, ihl);
-
-	/* The first fragment carries the L4 header, the others payload only: so a fragment is always one
-	 * header and one piece of payload. The first one's length must be a multiple of 8 from the IP header
-	 * on. */
-	while (at < total) {
-		uint8_t *h = at ? later : hdr;
-		uint32_t h_ihl = at ? later_ihl : ihl, h_len = at ? later_ihl : hlen;
-		uint32_t room = (mtu - h_ihl) & ~7u, n = total - at > room ? room : total - at;
-		bool last = at + n == total;
-		uint16_t len = htons((uint16_t)(h_ihl + n));
-		uint16_t off = htons((uint16_t)(at / 8 | (last ? 0 : IP_MF)));
-		uint16_t sum = 0;
-		uint32_t skip = at ? at - first : 0, pay = at ? n : n - first;
-
-		memcpy(h + 2, &len, 2);
-		memcpy(h + 6, &off, 2);
-		memcpy(h + 10, &sum, 2);
-		sum = (uint16_t)~csum_fold(csum_add(0, h, h_ihl));
-		memcpy(h + 10, &sum, 2);
-		queue(path, p, t, h, h_len, payload + skip, pay);
-		at += n;
-	}
+	if (!frag_cut_start(
+		    &c, p->ver, hdr, hlen, payload, plen, limit, t->fragment_id++, p->ver == 4 && p->df))
+		return DROP_FRAGMENT_INVALID;
+	while ((hlen = frag_cut_next(&c, h, &piece, &n)))
+		queue(path, p, t, h, hlen, piece, n);
+	return DROP_NONE;
 }
 
 enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
@@ -265,8 +228,9 @@ enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
 	uint32_t hlen, plen;
 	uint8_t hdr[TX_HDR_MAX];
 	bool fits = pkt_wire_len(p) <= mtu;
+	enum drop d = DROP_NONE;
 
-	if (!p->gso_size && fits) {
+	if (!p->gso_size && !p->frag_max && fits) {
 		if (p->csum == PKT_CSUM_PARTIAL)
 			pkt_complete_csum(p);
 		queue(path, p, t, NULL, 0, p->data, p->len);
@@ -274,14 +238,17 @@ enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
 	}
 	if (p->payload > TX_HDR_MAX)
 		return DROP_GSO_INVALID;
+	if (p->frag_max)
+		return queue_fragments(path, p, t, p->data, p->payload, p->data + p->payload,
+			p->len - p->payload, p->frag_max < mtu ? p->frag_max : mtu);
 	vnet_cut_start(&cut, p);
 	while ((hlen = vnet_cut_next(&cut, hdr, &payload, &plen)) > 0) {
 		if (hlen + plen <= mtu || p->ver == 6)
 			queue(path, p, t, hdr, hlen, payload, plen);
-		else
-			queue_fragments(path, p, t, hdr, hlen, payload, plen, mtu);
+		else if (d == DROP_NONE)
+			d = queue_fragments(path, p, t, hdr, hlen, payload, plen, mtu);
 	}
-	return DROP_NONE;
+	return d;
 }
 
 /* EMSGSIZE: larger than the MTU of the device that it would leave by. The kernel knows that MTU only for a

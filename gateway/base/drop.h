@@ -44,7 +44,14 @@
 	X(INNER_MALFORMED, "inner_malformed", "inner IP header is damaged, or its checksum is wrong")        \
 	X(INNER_L4, "inner_l4", "inner TCP, UDP or ICMP header is cut short or contradicts itself")          \
 	X(INNER_CHECKSUM, "inner_checksum", "inner TCP, UDP or ICMP checksum is wrong")                      \
-	X(INNER_FRAGMENT, "inner_fragment", "inner fragments are not forwarded by this version")             \
+	X(FRAGMENT_INVALID, "fragment_invalid", "inner fragment whose length, place or ECN makes no sense")  \
+	X(FRAGMENT_OVERLAP, "fragment_overlap", "inner fragments overlap: the whole datagram is dropped")    \
+	X(FRAGMENT_DUPLICATE, "fragment_duplicate", "inner fragment that is there already")                  \
+	X(FRAGMENT_TIMEOUT, "fragment_timeout", "the datagram's other fragments did not come in time")       \
+	X(FRAGMENT_LIMIT, "fragment_limit",                                                                  \
+		"too many unfinished datagrams, of the site or of all; the oldest makes room")               \
+	X(FRAGMENT_ID, "fragment_id",                                                                        \
+		"no Identification is left that no other site's datagram to there may have just now")        \
 	X(SOURCE_ROUTE, "source_route", "IPv4 source route option or IPv6 routing header")                   \
 	X(EXTENSION_HEADERS, "extension_headers",                                                            \
 		"IPv6 extension headers are too many or in no allowed order")                                \

@@ -49,6 +49,12 @@ struct pkt {
 			   * ICMPv6 over IPv6 */
 	uint16_t quote;   /* ICMP error: offset of the quoted IP header */
 	uint16_t quote_l4; /* offset of the quoted L4 header; at least 8 octets are there */
+	/* Of a fragment: its place in the fragmentable part, whether more follows, Identification in host order; IPv6: where
+	 * the fragment header stands. l4 is where its piece begins. */
+	uint16_t frag_off, frag_hdr;
+	bool frag_more;
+	uint32_t frag_id;
+	uint16_t frag_max; /* of a packet that was put together: length of its largest fragment; else 0 */
 	uint16_t mss;      /* MSS option of a SYN, host order, 0: none */
 	uint16_t mss_off;  /* where its value stands */
 	uint8_t wscale;    /* window scale option of a SYN: shift + 1, 0: none */
@@ -117,10 +123,13 @@ static inline uint32_t pkt_segs(const struct pkt *p)
 	return (p->len - p->payload + p->gso_size - 1) / p->gso_size;
 }
 
-/* Length of the largest IP packet that p becomes when it is segmented. */
+/* Length of the largest IP packet that p becomes when it is segmented, or was when it came in fragments. */
 static inline uint32_t pkt_wire_len(const struct pkt *p)
 {
 	uint32_t one = (uint32_t)p->payload + p->gso_size;
+
+	if (p->frag_max)
+		return p->frag_max;
 	return p->gso_size && one < p->len ? one : p->len;
 }
 

@@ -92,6 +92,9 @@ static enum drop parse4(struct pkt *p)
 	fragment = be16_get(ip + 6);
 	p->df = fragment & IP4_DF;
 	p->frag = fragment & (IP4_MF | IP4_OFFMASK);
+	p->frag_off = (uint16_t)((fragment & IP4_OFFMASK) * 8);
+	p->frag_more = fragment & IP4_MF;
+	p->frag_id = be16_get(ip + 4);
 	if ((fragment & IP4_OFFMASK) * 8 + total > PKT_MAX) /* would end behind the largest datagram */
 		return DROP_INNER_MALFORMED;
 	p->l4 = (uint16_t)hlen;
@@ -102,7 +105,8 @@ static enum drop parse4(struct pkt *p)
 struct chain {
 	uint32_t off;
 	uint8_t proto;
-	bool frag, later; /* ended at a fragment header; not that of a first fragment */
+	bool frag, later;  /* ended at a fragment header; not that of a first fragment */
+	uint32_t frag_hdr; /* where that stands */
 };
 
 /* Follows the chain from c, which is the first next header, to the upper-layer header, RFC 8200 4. */
@@ -138,6 +142,7 @@ static enum drop walk6(const struct pkt *p, struct chain *c)
 			fragment = be16_get(h + 2);
 			c->frag = fragment & (IP6_OFFMASK | IP6_MF);
 			c->later = fragment & IP6_OFFMASK;
+			c->frag_hdr = c->off - size;
 		}
 		c->proto = h[0];
 		if (c->frag)
@@ -180,6 +185,14 @@ static enum drop parse6(struct pkt *p)
 	p->l4 = (uint16_t)c.off;
 	p->t.proto = c.proto;
 	p->frag = c.frag;
+	if (c.frag) {
+		const uint8_t *h = p->data + c.frag_hdr;
+
+		p->frag_hdr = (uint16_t)c.frag_hdr;
+		p->frag_off = be16_get(h + 2) & IP6_OFFMASK;
+		p->frag_more = be16_get(h + 2) & IP6_MF;
+		p->frag_id = be32_get(h + 4);
+	}
 	return DROP_NONE;
 }
 
@@ -414,7 +427,11 @@ enum drop pkt_parse(struct pkt *p)
 	const uint8_t *first;
 	enum drop d;
 
-	*p = (struct pkt){.data = p->data, .len = p->len, .gso_size = p->gso_size, .csum = p->csum};
+	*p = (struct pkt){.data = p->data,
+		.len = p->len,
+		.gso_size = p->gso_size,
+		.csum = p->csum,
+		.frag_max = p->frag_max};
 	first = octets(p, 0, 1);
 	if (!first)
 		return DROP_INNER_TRUNCATED;

@@ -224,7 +224,7 @@ def resident(pid):
 
 MUST_COUNT = {"gre_truncated", "gre_version", "gre_flags", "gre_checksum", "gre_protocol", "unknown_sender",
               "inner_truncated", "inner_malformed",
-              "inner_l4", "inner_checksum", "inner_fragment", "source_route", "extension_headers", "icmp_no_flow",
+              "inner_l4", "inner_checksum", "fragment_invalid", "source_route", "extension_headers", "icmp_no_flow",
               "site_limit", "ttl_expired"}
 
 

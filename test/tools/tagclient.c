@@ -3,7 +3,7 @@
  *
  *	tagclient --branch NETNS:TAG … --bind ADDR --server ADDR --port PORT [--proto tcp|udp|ping]
  *	          [--first-port N] [--count N] [--requests N] [--octets N] [--timeout SECONDS] [--pace N]
- *	          [--in-flight N] [--download] [--progress]
+ *	          [--in-flight N] [--padded] [--download] [--progress]
  *
  * Each branch opens `count` sockets, bound to ADDR and the ports (for ping: ids) from first-port on: every
  * branch the same. TCP: nobody asks before all are connected, then each asks `requests` times for `octets`, and
@@ -12,6 +12,7 @@
  * in-flight: requests not answered yet, over all connections (0: one for each), so that it is the gateway that
  * is tested and not the length of somebody's queue.
  *
+ * --padded: UDP requests are as long as the answers, of nothing but the request over and over.
  * --download: one request for 4 GiB each, until SIGTERM. --progress: a line of JSON with the octets of each
  * branch every 100 ms. At the end counters as JSON; status 0 when every answer came and was right.
  */
@@ -66,7 +67,7 @@ static struct {
 	uint16_t port, first_port;
 	uint32_t count, requests, octets, pace, in_flight;
 	uint64_t timeout_ms;
-	bool download, progress;
+	bool padded, download, progress;
 } o = {.first_port = 40000, .count = 1, .requests = 1, .octets = 1024, .timeout_ms = 20000};
 
 static void give_up(struct conn *c, const char *why, int err)
@@ -106,18 +107,22 @@ static bool is4(void)
 
 static void ask(struct conn *c)
 {
-	uint8_t buf[ICMP_HDR + TAG_BLOCK] = {0}, *p = buf + ICMP_HDR;
+	static uint8_t buf[ICMP_HDR + 65536];
+	uint8_t *p = buf + ICMP_HDR;
 	uint32_t want = o.download ? UINT32_MAX - TAG_BLOCK : o.octets;
 	struct tag t = {TAG_REQUEST, c->b->tag, want, tag_request_b(c->port, c->asked)};
 	size_t n = TAG_BLOCK;
 
 	tag_put(p, &t);
+	memset(buf, 0, ICMP_HDR);
 	if (o.proto == PING) { /* the kernel fills in id and checksum */
 		p = buf;
 		n += ICMP_HDR;
 		p[0] = is4() ? ICMP_ECHO : ICMP6_ECHO_REQUEST;
 		put16(p + 6, (uint16_t)c->asked);
 	}
+	for (; o.padded && o.proto == UDP && n + TAG_BLOCK <= o.octets; n += TAG_BLOCK)
+		tag_put(p + n, &t);
 	c->asked++;
 	in_flight++;
 	c->until += (want + TAG_BLOCK - 1) / TAG_BLOCK * (uint64_t)TAG_BLOCK;
@@ -220,7 +225,8 @@ static void next_dgram(struct conn *c)
 
 static void from_dgram(struct conn *c)
 {
-	uint8_t buf[2048], *p = buf;
+	static uint8_t buf[65536];
+	uint8_t *p = buf;
 	ssize_t n = recv(c->fd, buf, sizeof(buf), 0);
 	uint32_t number = (c->asked - 1) & 0xffff;
 
@@ -387,7 +393,8 @@ static void parse(int argc, char **argv)
 		{"server", 1, NULL, 's'}, {"port", 1, NULL, 'p'}, {"proto", 1, NULL, 'P'},
 		{"first-port", 1, NULL, 'f'}, {"count", 1, NULL, 'c'}, {"requests", 1, NULL, 'r'},
 		{"octets", 1, NULL, 'o'}, {"timeout", 1, NULL, 't'}, {"pace", 1, NULL, 'a'},
-		{"in-flight", 1, NULL, 'i'}, {"download", 0, NULL, 'd'}, {"progress", 0, NULL, 'g'}, {0}};
+		{"in-flight", 1, NULL, 'i'}, {"padded", 0, NULL, 'x'}, {"download", 0, NULL, 'd'},
+		{"progress", 0, NULL, 'g'}, {0}};
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -427,6 +434,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'i':
 			o.in_flight = (uint32_t)number(optarg, 100000);
+			break;
+		case 'x':
+			o.padded = true;
 			break;
 		case 'd':
 			o.download = true;

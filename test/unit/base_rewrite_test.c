@@ -23,7 +23,7 @@ static const struct {
 	{4, IPPROTO_ICMP, 0, false, true},
 	{4, IPPROTO_ICMP, 13, false, false},
 	{4, IPPROTO_GRE, 0, false, false},
-	{4, IPPROTO_SCTP, 0, false, false},
+	{4, 89, 0, false, false},
 	{6, IPPROTO_TCP, 0, true, true},
 	{6, IPPROTO_UDP, 0, true, true},
 	{6, IPPROTO_ICMPV6, 128, true, false},

@@ -433,7 +433,7 @@ static void what_the_kernel_lost_is_counted_once(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 3; i++) {
 		rig.lost = i ? 5 + i : 0;
-		path_count_lost(rig.gw.path);
+		path_second(rig.gw.path);
 		assert_int_equal(rig_drops(DROP_RX_QUEUE), rig.lost);
 		assert_int_equal(rig_drops(DROP_TUN_QUEUE), rig.lost);
 	}

@@ -169,7 +169,8 @@ static void other_gre_inside(void **state)
 	} rows[] = {
 		{"with a key", NULL, X2, X1, true, 0, false, DROP_NONE, X1},
 		{"of another address", "203.0.113.200", X2, X1, false, 0, false, DROP_NONE, X1},
-		{"a fragment", NULL, X2, X1, false, 0, true, DROP_INNER_FRAGMENT, X1},
+		{"a fragment whose rest does not come", NULL, X2, X1, true, 0, true, DROP_FRAGMENT_TIMEOUT,
+			X1},
 		{"y2's by x1", NULL, Y2, X1, true, 9, false, DROP_DST_GATEWAY, X1},
 		{"a1's by x1", NULL, A1, X1, false, 0, false, DROP_DST_GATEWAY, X1},
 		{"x2's by q1", NULL, X2, Q1, false, 0, false, DROP_NONE, Q1},
@@ -203,6 +204,8 @@ static void other_gre_inside(void **state)
 		rig_forget();
 		put_esp(ir.of[rows[i].by], transport ? IPPROTO_GRE : ESP_NEXT_IPV4, b, len, 0);
 		run_ipsec();
+		rig.now += rows[i].fragment ? 30000 : 0;
+		path_second(rig.gw.path);
 		if (rig.nout != (rows[i].want == DROP_NONE) ||
 			(rows[i].want && on->drops[rows[i].want] != before + 1))
 			fail_msg("%s: %u came out", rows[i].what, rig.nout);

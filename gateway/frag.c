@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* frag.c - inner fragments: put together before the flow step, and cut again behind it. */
+#include "gateway/frag.h"
+
+#include "gateway/base/frag_cut.h"
+#include "gateway/base/reass.h"
+#include "gateway/rx.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+
+/* As much as a busy network of sites may have under way at once, and an eighth of it for each. A datagram is waited for as
+ * long as Linux does (RFC 791 says 15 s at least; hosts that send IPv6 expect up to 60 s, RFC 8200 4.5). */
+#define DATAGRAMS    4096u
+#define OCTETS       (64u << 20)
+#define A_REALM      8u
+#define WAIT_MS      30000u
+#define DESTINATIONS 4096u /* a power of two */
+#define IDS_A_WINDOW 32768u
+
+/* Identifications of 16 bits towards destinations of one hash. What was given out in a window of WAIT_MS is not given out
+ * again in the next one, so that WAIT_MS lie between two uses: half of them a window. A site that is alone may use more, since
+ * what it mixes up is its own; for as long no other site gets any. */
+struct ids {
+	uint64_t window_ms;
+	uint32_t used;
+	fs_id site,
+		over; /* the window's first; who used more than half of them in the window before, or FS_ID_NONE */
+	uint16_t next;
+	bool mixed;
+};
+
+struct frag {
+	struct reass *reass;
+	struct ids ids[DESTINATIONS];
+	uint8_t hash_key[crypto_shorthash_KEYBYTES];
+	uint32_t next6;
+	uint8_t whole[PKT_MAX];
+};
+
+static void on_lost(void *arg, uint32_t via, enum drop why, uint32_t packets)
+{
+	struct path *path = arg;
+
+	path_drop(path, tunnels_by_id(path->gw->tunnels, via), why, packets);
+}
+
+int frag_new(struct frag **out, struct path *path)
+{
+	const struct reass_limits limits = {.datagrams = DATAGRAMS,
+		.datagrams_a_realm = DATAGRAMS / A_REALM,
+		.octets = OCTETS,
+		.octets_a_realm = OCTETS / A_REALM,
+		.timeout_ms = WAIT_MS};
+	struct frag *f = calloc(1, sizeof(*f));
+	int r = f ? reass_new(&f->reass, &limits) : -ENOMEM;
+
+	if (r < 0) {
+		free(f);
+		return r;
+	}
+	reass_on_lost(f->reass, on_lost, path);
+	randombytes_buf(f->hash_key, sizeof(f->hash_key));
+	f->next6 = randombytes_random();
+	for (uint32_t i = 0; i < DESTINATIONS; i++)
+		f->ids[i].next = (uint16_t)randombytes_random();
+	*out = f;
+	return 0;
+}
+
+void frag_free(struct frag *f)
+{
+	if (!f)
+		return;
+	reass_free(f->reass);
+	free(f);
+}
+
+enum drop frag_take(struct path *path, const struct item *it)
+{
+	fs_id egress = path->gw->egress_id;
+
+	return reass_take(path->frag->reass, it->from ? it->from->site : egress,
+		it->from ? it->from->id : egress, &it->p, path->now);
+}
+
+void frag_tick(struct path *path)
+{
+	reass_tick(path->frag->reass, path->now);
+}
+
+/* ---- whole datagrams -------------------------------------------------------------------------------- */
+
+/* As far as a packet is judged that came in one piece. */
+static enum drop judge(struct path *path, struct item *it, fs_id via, bool *is_item)
+{
+	enum drop d;
+
+	it->from = via == path->gw->egress_id ? NULL : tunnels_by_id(path->gw->tunnels, via);
+	if (!it->from && via != path->gw->egress_id)
+		return DROP_TUNNEL_DOWN; /* removed meanwhile */
+	d = pkt_parse(&it->p);
+	if (d)
+		return d;
+	/* What the outer headers said of congestion is in it. */
+	if (it->from)
+		return it->from->ipsec ? rx_ipsec_inner(path, it, it->from, 0, is_item)
+				       : rx_take_parsed(path, it, 0, is_item);
+	*is_item = true;
+	return pkt_check_csum(&it->p);
+}
+
+bool frag_forward(struct path *path)
+{
+	struct item *it = &path->item[0];
+	uint32_t realm, via, packets;
+	bool is_item = false;
+	enum drop d;
+
+	if (!reass_next(path->frag->reass, path->frag->whole, &it->p, &realm, &via, &packets))
+		return false;
+	d = judge(path, it, via, &is_item);
+	if (d)
+		path_drop(path, it->from, d, packets);
+	else if (is_item)
+		forward_batch(path, 1);
+	return true;
+}
+
+/* ---- to the egress ---------------------------------------------------------------------------------- */
+
+/* By the destination alone: NAT behind us makes sources equal. */
+static struct ids *ids_of(struct frag *f, const struct pkt *p)
+{
+	struct {
+		struct addr dst;
+		uint64_t proto;
+	} k = {p->t.dst, p->t.proto};
+	uint64_t h;
+
+	crypto_shorthash((uint8_t *)&h, (const uint8_t *)&k, sizeof(k), f->hash_key);
+	return &f->ids[h & (DESTINATIONS - 1)];
+}
+
+static bool next_id(struct frag *f, const struct pkt *p, fs_id site, uint64_t now, uint32_t *id)
+{
+	struct ids *s;
+
+	if (p->ver == 6) {
+		*id = f->next6++;
+		return true;
+	}
+	s = ids_of(f, p);
+	if (now - s->window_ms >= WAIT_MS) {
+		s->over = s->used > IDS_A_WINDOW && now - s->window_ms < 2 * WAIT_MS ? s->site : FS_ID_NONE;
+		s->window_ms = now;
+		s->used = 0;
+		s->site = site;
+		s->mixed = false;
+	}
+	s->mixed |= s->site != site;
+	if ((s->mixed && s->used >= IDS_A_WINDOW) || (s->over != FS_ID_NONE && s->over != site))
+		return false;
+	s->used++;
+	*id = s->next++;
+	return true;
+}
+
+enum drop frag_to_tun(struct path *path, const struct pkt *p, fs_id site)
+{
+	uint32_t limit = p->frag_max < path->tun_mtu ? p->frag_max : path->tun_mtu, hlen, plen, id;
+	struct virtio_net_hdr vnet = {0};
+	uint8_t hdr[FRAG_HDR_MAX];
+	const uint8_t *payload;
+	struct frag_cut c;
+
+	if (!next_id(path->frag, p, site, path->now, &id))
+		return DROP_FRAGMENT_ID;
+	if (!frag_cut_start(&c, p->ver, p->data, p->payload, p->data + p->payload, p->len - p->payload, limit,
+		    id, p->ver == 4 && p->df))
+		return DROP_FRAGMENT_INVALID;
+	while ((hlen = frag_cut_next(&c, hdr, &payload, &plen))) {
+		struct iovec iov[3] = {
+			{&vnet, VNET_HDR_LEN}, {hdr, hlen}, {(void *)(uintptr_t)payload, plen}};
+
+		if (tun_write(path->tun, iov, 3) < 0)
+			path_drop(path, NULL, DROP_TUN_WRITE, 1);
+	}
+	return DROP_NONE;
+}
