@@ -315,8 +315,7 @@ static void test_shares(void **state)
 		n = cut(f, 77, packet, packet_make(packet, &s), 600, 9);
 		assert_int_equal(n, 3);
 		for (unsigned k = 0; k < 20000; k++) {
-			struct fragment bad =
-				first_of(100 + k % rows[i].attackers, (uint16_t)k, rows[i].len);
+			struct fragment bad = first_of(100 + k % rows[i].attackers, (uint16_t)k, rows[i].len);
 
 			assert_int_equal(give(r, &bad, 0), DROP_NONE);
 			if (k % 1000 < 3)
