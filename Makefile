@@ -194,7 +194,7 @@ coverage:
 
 lint:
 	@test/setup
-	@test/lint
+	+@test/lint
 
 # clang-tidy, a stamp a file: what did not change is not looked at again. The object is there for its
 # dependencies: it is as old as the newest header.
