@@ -19,6 +19,8 @@
  *     knows nothing of the connection any more answers it with SYN|ACK or RST, by numbers that do not fit;
  *   - a bare acknowledgment from who has not yet answered a SYN: the challenge of a server that still has the last
  *     connection of this tuple. The RST that it provokes fits;
+ *   - a RST just behind what its receiver has acknowledged: it answers a segment that was under way before, and its receiver
+ *     pays no heed to it;
  *   - everything but RST, where the tunnel is liberal.
  *
  * A RST fits only if it lies within the window that its receiver has announced (RFC 5961 3). Which place within is the right
@@ -285,8 +287,10 @@ enum tcp_verdict tcp_segment(
 
 		return v == TCP_OUTSIDE ? outside : v;
 	}
+	if (pk->tcp_flags & RST && !reset_fits(s, r, pk))
+		return r->flags & ACKED && r->acked - pk->seq <= r->maxwin ? TCP_ASIDE : TCP_OUTSIDE;
 	if (pk->tcp_flags & RST)
-		return reset_fits(s, r, pk) ? TCP_FITS : TCP_OUTSIDE;
+		return TCP_FITS;
 	if (!fits(s, r, pk))
 		return outside;
 	if (pk->tcp_flags & SYN)

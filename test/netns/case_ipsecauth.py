@@ -206,7 +206,7 @@ def gateway_with_a_bad_certificate(c):
     r.swanctl("--terminate", "--ike", "gw", ok=None)
     net.gateway.tunnels["t1"] |= {"cert_file": good[0], "key_file": good[1]}
     net.gateway.reload()
-    r.up()
+    c.wait(r.established, 10, "the branch to be called back")
     r.ping()
 
 

@@ -162,7 +162,8 @@ static const struct {
 	/* ---- RST */
 	{"a reset beside the window ends nothing",
 		{SHAKE, {O, A, 1, 1, 500, 1000, 0, 0, PASS, 0}, {P, A, 1, 501, 0, 1000, 0, 0, PASS, 0},
-			{O, R, 500, 0, 0, 0, 0, 0, DROP, FS_TCP_ESTABLISHED},
+			{O, R, 500, 0, 0, 0, 0, 0, PASS, FS_TCP_ESTABLISHED}, /* for the host to see */
+			{O, R, -500, 0, 0, 0, 0, 0, DROP, FS_TCP_ESTABLISHED},
 			{O, R, 1502, 0, 0, 0, 0, 0, DROP, FS_TCP_ESTABLISHED},
 			{O, R, 501 + (1LL << 31), 0, 0, 0, 0, 0, DROP, FS_TCP_ESTABLISHED},
 			{O, R, 501, 0, 0, 0, 0, 0, PASS, FS_TCP_RESET}}},
