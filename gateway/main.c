@@ -21,15 +21,6 @@
 
 #define DEFAULT_CONFIG "/etc/arrd/arrd.conf"
 
-/* gcc and clang say it in different ways. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(leak_sanitizer)
-#define SANITIZED 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#endif
-
 struct options {
 	const char *config;
 	bool check, foreground, cleanup;
@@ -261,13 +252,10 @@ static char *absolute(const char *file)
 	return path;
 }
 
-/* Keys of branches are in this memory: no core file has them, and nobody who runs as the same user looks in. The search for
- * leaks of a sanitizer is done by tracing, and needs leave. */
+/* Keys of branches are in this memory: no core file has them, and nobody who runs as the same user looks in. */
 static void keep_memory_private(void)
 {
-#ifndef SANITIZED
 	(void)prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L); /* cannot fail with this value */
-#endif
 }
 
 static int load(const char *file, struct config **conf)
