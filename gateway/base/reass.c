@@ -38,7 +38,10 @@ struct piece {
 
 struct datagram {
 	struct key key;
-	uint32_t via, next, hash_next, older, younger; /* next: in a list of free or complete ones */
+	uint32_t via, next, hash_next; /* next: in a list of free or complete ones */
+	struct {
+		uint32_t older, younger;
+	} in[2]; /* the orders ALL and REALM */
 	uint64_t since_ms;
 	uint32_t have, total; /* octets of the fragmentable part; total 0: the last fragment has not come */
 	uint32_t chunks;
@@ -49,12 +52,18 @@ struct datagram {
 	struct piece piece[REASS_PIECES];
 };
 
+/* In the order in which they began. */
+struct order {
+	uint32_t oldest, youngest;
+};
+enum which { ALL, REALM };
+
 struct reass {
 	struct reass_limits limits;
 	struct datagram *d;
 	uint32_t *bucket, mask;
-	uint32_t oldest, youngest, free, high, done,
-		done_last; /* high: those from there on were never used */
+	struct order all;
+	uint32_t free, high, done, done_last; /* high: those from there on were never used */
 	uint8_t (*chunk)[CHUNK];
 	uint32_t *chunk_next, chunk_free, chunks, chunks_used, chunks_a_realm, waiting, realms;
 	uint8_t hash_key[crypto_shorthash_KEYBYTES];
@@ -62,6 +71,7 @@ struct reass {
 	void *lost_arg;
 	struct {
 		uint32_t datagrams, chunks;
+		struct order order; /* of its datagrams, when it has any */
 	} realm[REALMS];
 };
 
@@ -108,7 +118,7 @@ int reass_new(struct reass **out, const struct reass_limits *l)
 	memset(r->bucket, 0xff, buckets * sizeof(r->bucket[0]));
 	for (uint32_t i = 0; i < r->chunks; i++)
 		r->chunk_next[i] = i + 1 < r->chunks ? i + 1 : NONE;
-	r->oldest = r->youngest = r->free = r->done = r->done_last = NONE;
+	r->all.oldest = r->all.youngest = r->free = r->done = r->done_last = NONE;
 	randombytes_buf(r->hash_key, sizeof(r->hash_key));
 	*out = r;
 	return 0;
@@ -173,7 +183,23 @@ static uint32_t find(struct reass *r, const struct key *k)
 	return i;
 }
 
-/* Out of the table and of the order; its memory stays. */
+static void order_in(struct reass *r, struct order *o, enum which w, uint32_t i)
+{
+	r->d[i].in[w].older = o->youngest;
+	r->d[i].in[w].younger = NONE;
+	*(o->youngest == NONE ? &o->oldest : &r->d[o->youngest].in[w].younger) = i;
+	o->youngest = i;
+}
+
+static void order_out(struct reass *r, struct order *o, enum which w, uint32_t i)
+{
+	uint32_t older = r->d[i].in[w].older, younger = r->d[i].in[w].younger;
+
+	*(older == NONE ? &o->oldest : &r->d[older].in[w].younger) = younger;
+	*(younger == NONE ? &o->youngest : &r->d[younger].in[w].older) = older;
+}
+
+/* Out of the table and of both orders; its memory stays. */
 static void unlink_datagram(struct reass *r, uint32_t i)
 {
 	struct datagram *d = &r->d[i];
@@ -182,8 +208,8 @@ static void unlink_datagram(struct reass *r, uint32_t i)
 	while (*p != i)
 		p = &r->d[*p].hash_next;
 	*p = d->hash_next;
-	*(d->older == NONE ? &r->oldest : &r->d[d->older].younger) = d->younger;
-	*(d->younger == NONE ? &r->youngest : &r->d[d->younger].older) = d->older;
+	order_out(r, &r->all, ALL, i);
+	order_out(r, &r->realm[slot(d)].order, REALM, i);
 	r->realms -= --r->realm[slot(d)].datagrams == 0;
 	r->waiting--;
 }
@@ -207,11 +233,7 @@ static void give_up(struct reass *r, uint32_t i, enum drop why)
 
 static uint32_t oldest_of(const struct reass *r, uint16_t realm)
 {
-	uint32_t i = r->oldest;
-
-	while (i != NONE && slot(&r->d[i]) != realm)
-		i = r->d[i].younger;
-	return i;
+	return r->realm[realm].datagrams ? r->realm[realm].order.oldest : NONE;
 }
 
 /* The oldest of somebody who has as much as everybody would have, were it shared out evenly. There is one: not all can have
@@ -220,14 +242,14 @@ static uint32_t oldest_of_greedy(const struct reass *r, bool by_chunks)
 {
 	uint32_t average = r->realms ? (by_chunks ? r->chunks_used : r->waiting) / r->realms : 0;
 
-	for (uint32_t i = r->oldest; i != NONE; i = r->d[i].younger) {
+	for (uint32_t i = r->all.oldest; i != NONE; i = r->d[i].in[ALL].younger) {
 		uint32_t has =
 			by_chunks ? r->realm[slot(&r->d[i])].chunks : r->realm[slot(&r->d[i])].datagrams;
 
 		if (has >= average && has)
 			return i;
 	}
-	return r->oldest;
+	return r->all.oldest;
 }
 
 /* Makes room for one more datagram, or for n more chunks, of a realm. except: it must stay. False: there is none. */
@@ -277,11 +299,12 @@ static uint32_t begin(struct reass *r, const struct key *k, uint32_t via, uint64
 	b = bucket_of(r, k);
 	d->hash_next = *b;
 	*b = i;
-	d->older = r->youngest;
-	d->younger = NONE;
-	*(r->youngest == NONE ? &r->oldest : &r->d[r->youngest].younger) = i;
-	r->youngest = i;
-	r->realms += r->realm[slot(d)].datagrams++ == 0;
+	order_in(r, &r->all, ALL, i);
+	if (r->realm[slot(d)].datagrams++ == 0) {
+		r->realm[slot(d)].order = (struct order){NONE, NONE};
+		r->realms++;
+	}
+	order_in(r, &r->realm[slot(d)].order, REALM, i);
 	r->waiting++;
 	return i;
 }
@@ -497,8 +520,8 @@ bool reass_next(
 
 void reass_tick(struct reass *r, uint64_t now_ms)
 {
-	while (r->oldest != NONE && now_ms - r->d[r->oldest].since_ms >= r->limits.timeout_ms)
-		give_up(r, r->oldest, DROP_FRAGMENT_TIMEOUT);
+	while (r->all.oldest != NONE && now_ms - r->d[r->all.oldest].since_ms >= r->limits.timeout_ms)
+		give_up(r, r->all.oldest, DROP_FRAGMENT_TIMEOUT);
 }
 
 uint32_t reass_waiting(const struct reass *r)
