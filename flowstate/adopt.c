@@ -66,14 +66,19 @@ static void erase(struct flowstate *fs, uint32_t i)
 	head_of(fs, i)->state = FS_FREE;
 }
 
-/* Times that lie ahead come from damage: they would keep the record for ever. */
-static void mend_times(const struct flowstate *fs, uint32_t i)
+/* Times that lie ahead come from damage: they would keep the record for ever. So do window scales that no SYN can ask for. */
+static void mend(const struct flowstate *fs, uint32_t i)
 {
 	struct flow_body *b = body_of(fs, i);
 	if (b->seen > fs->now)
 		b->seen = fs->now;
 	if (b->created > b->seen)
 		b->created = b->seen;
+	for (int d = 0; d < 2; d++)
+		if (b->window[d].scale > TCP_SCALE_MAX)
+			b->window[d].scale = TCP_SCALE_MAX;
+	if (b->syn_wscale > TCP_SCALE_MAX + 1)
+		b->syn_wscale = TCP_SCALE_MAX + 1;
 }
 
 static bool empty(const struct flowstate *fs, uint32_t i)
@@ -98,7 +103,7 @@ static bool judge(struct flowstate *fs, uint32_t i, struct place half[2], struct
 
 static void enter(struct flowstate *fs, uint32_t i, const struct place half[2])
 {
-	mend_times(fs, i);
+	mend(fs, i);
 	record_enter(fs, i, half[FS_ORIG].hash, half[FS_REPLY].hash);
 }
 

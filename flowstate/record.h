@@ -65,6 +65,8 @@ struct flow_head {
 };
 _Static_assert(sizeof(struct flow_head) == 64, "one cache line");
 
+#define TCP_SCALE_MAX 14 /* RFC 7323 2.3 */
+
 /* What one direction of a TCP flow sends (RFC 9293 3.4; tcp.c, and track.c while a flow is on trial). Sequence numbers in
  * host order. */
 struct tcp_window {

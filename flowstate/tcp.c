@@ -40,13 +40,11 @@ enum { FIN = 0x01, SYN = 0x02, RST = 0x04, ACK = 0x10 };
 #define ACKED  4u /* acked is set */
 
 /* flow_body.syn */
-#define SYN_THERE  1u
-#define SYN_REPLY  2u /* it was of direction FS_REPLY */
-#define SYN_SCALES 4u
+#define SYN_THERE 1u
+#define SYN_REPLY 2u /* it was of direction FS_REPLY */
 
 #define ACK_BEHIND  66000u
-#define SCALE_MAX   14u
-#define WINDOW_MAX  (UINT32_C(65535) << SCALE_MAX)
+#define WINDOW_MAX  (UINT32_C(65535) << TCP_SCALE_MAX)
 #define RETRANS_MAX 3u
 
 static bool after(uint32_t a, uint32_t b)
@@ -111,7 +109,7 @@ void tcp_begin(struct flow_body *b, enum fs_dir dir, const struct fs_packet *pk)
 static struct tcp_window unscaled(uint32_t end, uint32_t maxend)
 {
 	return (struct tcp_window){
-		.end = end, .maxend = maxend, .maxwin = WINDOW_MAX, .scale = SCALE_MAX, .flags = KNOWN};
+		.end = end, .maxend = maxend, .maxwin = WINDOW_MAX, .scale = TCP_SCALE_MAX, .flags = KNOWN};
 }
 
 void tcp_learn(struct flow_body *b, uint32_t site_end, const struct fs_packet *pk)

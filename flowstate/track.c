@@ -145,7 +145,7 @@ static void trial_sent(struct tcp_window *site, uint32_t seq, uint32_t end)
 	}
 }
 
-/* A segment of a flow on trial. FITS from the other side: it is proof, and the trial is over. */
+/* A segment of a flow on trial. FITS from the other side: it is proof, and the trial is over, but for a reset. */
 static enum tcp_verdict trial(struct flow_body *b, enum fs_dir dir, const struct fs_packet *pk)
 {
 	struct tcp_window *site = &b->window[FS_ORIG], *other = &b->window[FS_REPLY];
@@ -169,6 +169,8 @@ static enum tcp_verdict trial(struct flow_body *b, enum fs_dir dir, const struct
 	} else if (!(pk->tcp_flags & RST) || pk->seq - other->end + TRIAL_RESET > 2 * TRIAL_RESET) {
 		return TCP_OUTSIDE;
 	}
+	if (pk->tcp_flags & RST) /* it proves nothing, and its numbers are no windows */
+		return TCP_FITS;
 	b->track &= (uint8_t)~ON_TRIAL;
 	tcp_learn(b, site->end, pk);
 	return TCP_FITS;

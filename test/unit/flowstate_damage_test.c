@@ -345,10 +345,35 @@ static void test_each_instruction(void **state)
 	fs_close(w.fs);
 }
 
+/* What is outside of a record's checksum may be anything: a window's scale is a shift. */
+static void test_windows(void **state)
+{
+	struct tuple t = tup(IPPROTO_TCP, "10.0.1.5", 2, WEB, 443);
+	struct world w;
+	uint32_t f;
+
+	(void)state;
+	world_new(&w, path, 100);
+	f = begin(&w, w.site_a, w.a1, t, NULL);
+	for (int d = 0; d < 2; d++)
+		body_of(w.fs, f)->window[d].scale = (uint8_t)(15 + d * 240);
+	body_of(w.fs, f)->syn_wscale = 255;
+	fs_close(w.fs);
+	world_open(&w);
+	bind_all(&w);
+	fs_unbind_rest(w.fs);
+	assert_int_equal(w.rep.flows, 1);
+	for (int d = 0; d < 2; d++)
+		assert_int_equal(body_of(w.fs, f)->window[d].scale, TCP_SCALE_MAX);
+	assert_int_equal(body_of(w.fs, f)->syn_wscale, TCP_SCALE_MAX + 1);
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_windows),
 		cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_each_instruction),
 	};
