@@ -59,7 +59,7 @@ static int write_settings(const struct ike_options *o)
 		"retransmit_timeout = 2.0\n"
 		"retransmit_base = 1.6\n"
 
-		/* Reauthentication loses no packet, and is of one round only. */
+		/* Reauthentication has no gap, but may lose a packet or two; it is of one round only. */
 		"make_before_break = yes\n"
 		"multiple_authentication = no\n"
 		"follow_redirects = no\n"
