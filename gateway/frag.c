@@ -108,7 +108,8 @@ static enum drop judge(struct path *path, struct item *it, fs_id via, bool *is_i
 		return it->from->ipsec ? rx_ipsec_inner(path, it, it->from, 0, is_item)
 				       : rx_take_parsed(path, it, 0, is_item);
 	*is_item = true;
-	return pkt_check_csum(&it->p);
+	d = pkt_check_csum(&it->p);
+	return d == DROP_NONE && it->p.csum == PKT_CSUM_PARTIAL ? DROP_INNER_CHECKSUM : d;
 }
 
 bool frag_forward(struct path *path)
@@ -169,7 +170,7 @@ static bool next_id(struct frag *f, const struct pkt *p, fs_id site, uint64_t no
 
 enum drop frag_to_tun(struct path *path, const struct pkt *p, fs_id site)
 {
-	uint32_t limit = p->frag_max < path->tun_mtu ? p->frag_max : path->tun_mtu, hlen, plen, id;
+	uint32_t hlen, plen, id;
 	struct virtio_net_hdr vnet = {0};
 	uint8_t hdr[FRAG_HDR_MAX];
 	const uint8_t *payload;
@@ -177,8 +178,8 @@ enum drop frag_to_tun(struct path *path, const struct pkt *p, fs_id site)
 
 	if (!next_id(path->frag, p, site, path->now, &id))
 		return DROP_FRAGMENT_ID;
-	if (!frag_cut_start(&c, p->ver, p->data, p->payload, p->data + p->payload, p->len - p->payload, limit,
-		    id, p->ver == 4 && p->df))
+	if (!frag_cut_start(&c, p->ver, p->data, p->payload, p->data + p->payload, p->len - p->payload,
+		    frag_limit(p, path->tun_mtu), id, p->ver == 4 && p->df))
 		return DROP_FRAGMENT_INVALID;
 	while ((hlen = frag_cut_next(&c, hdr, &payload, &plen))) {
 		struct iovec iov[3] = {

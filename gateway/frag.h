@@ -22,6 +22,15 @@ enum drop frag_take(struct path *path, const struct item *it);
 /* Sends the next datagram that is complete through the flow step, as path->item[0]: call it when these are free, and
  * path_flush's work behind it. False: there is none. */
 bool frag_forward(struct path *path);
+/* How long the fragments may be that a datagram which was put together is cut into: as long as they came, and no longer than mtu.
+ * Tiny ones, whose headers would not find room in any, become longer: 576 octets, or 1280 for IPv6, every link takes. */
+static inline uint32_t frag_limit(const struct pkt *p, uint32_t mtu)
+{
+	uint32_t least = p->ver == 4 ? 576 : 1280, limit = p->frag_max > least ? p->frag_max : least;
+
+	return limit < mtu ? limit : mtu;
+}
+
 /* A datagram that was put together leaves for the egress. site: whose it is. Returns DROP_NONE or why not. */
 enum drop frag_to_tun(struct path *path, const struct pkt *p, fs_id site);
 /* About once a second: what is too old. */

@@ -85,8 +85,8 @@ enum drop rx_take_parsed(struct path *path, struct item *it, uint8_t outer_tos, 
 	d = pkt_check_csum(&it->p);
 	if (d)
 		return d;
-	/* What was sealed, no offload of ours has left unfinished: the peer sent it so. */
-	if (it->p.csum == PKT_CSUM_PARTIAL && (t->ipsec || t->over))
+	/* What was sealed, or came in fragments, no offload of ours has left unfinished: the peer sent it so. */
+	if (it->p.csum == PKT_CSUM_PARTIAL && (t->ipsec || t->over || it->p.frag_max))
 		return DROP_INNER_CHECKSUM;
 	d = rx_decap_ecn(&it->p, outer_tos);
 	if (d)

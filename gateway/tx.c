@@ -240,7 +240,7 @@ enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
 		return DROP_GSO_INVALID;
 	if (p->frag_max)
 		return queue_fragments(path, p, t, p->data, p->payload, p->data + p->payload,
-			p->len - p->payload, p->frag_max < mtu ? p->frag_max : mtu);
+			p->len - p->payload, frag_limit(p, mtu));
 	vnet_cut_start(&cut, p);
 	while ((hlen = vnet_cut_next(&cut, hdr, &payload, &plen)) > 0) {
 		if (hlen + plen <= mtu || p->ver == 6)

@@ -199,6 +199,49 @@ static void own_address_and_time(void **state)
 	assert_int_equal(rig_at(A1)->count.drops[DROP_FRAGMENT_TIMEOUT], 2);
 }
 
+/* Fragments too small for a header's worth are not handed on as such; and a checksum that only an offload may leave is none. */
+static void odd_ones(void **state)
+{
+	static struct pieces in;
+	struct spec s = kind_spec(UDP4), back;
+	struct pkt p;
+	uint8_t b[3][28];
+
+	(void)state;
+	s.df = false;
+	s.payload_len = 16; /* with the UDP header three times 8 octets */
+	packet_make(in.b[0], &s);
+	for (unsigned k = 0; k < 3; k++) {
+		memcpy(b[k], in.b[0], 20);
+		memcpy(b[k] + 20, in.b[0] + 20 + k * 8, 8);
+		be16_put(b[k] + 2, 28);
+		be16_put(b[k] + 6, (uint16_t)(k | (k < 2 ? 0x2000 : 0)));
+		packet_ip_csum(b[k]);
+		raw_from_branch(A1, b[k], 28);
+	}
+	p = only_out(TO_TUN);
+	assert_false(p.frag);
+	assert_same_payload(&p, &s);
+	back = answer_to(&p);
+	back.df = s.df;
+	for (unsigned branch = 0; branch < 2; branch++) {
+		struct spec bad = branch ? s : back;
+
+		bad.csum = CSUM_HALF;
+		bad.payload_len = 3000;
+		cut(&in, &bad, 1280, 4 + branch);
+		rig_forget();
+		for (unsigned k = 0; k < in.n; k++) {
+			if (branch)
+				raw_from_branch(A1, in.b[k], in.len[k]);
+			else
+				raw_from_egress(NULL, in.b[k], in.len[k]);
+		}
+		assert_int_equal(rig.nout, 0);
+		assert_int_equal(rig_drops(DROP_INNER_CHECKSUM), in.n * (branch + 1));
+	}
+}
+
 /* Towards one destination Identifications come again only after half a minute; one site alone may use all of them, and two
  * may not share what could be mixed up. */
 static void identifications_last(void **state)
@@ -254,6 +297,7 @@ int main(void)
 		CASE(sites_are_not_spliced),
 		CASE(too_big),
 		CASE(own_address_and_time),
+		CASE(odd_ones),
 		CASE(identifications_last),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
