@@ -249,6 +249,13 @@ static bool is_usual(const uint8_t *tcp, uint32_t n)
 	return n == TCP_HDR || (n == TCP_HDR + 12 && be32_get(tcp + TCP_HDR) == 0x0101080a);
 }
 
+/* Where there are any, they stand first. */
+static void take_ports(struct tuple *t, const uint8_t *l4)
+{
+	t->sport = raw16_get(l4);
+	t->dport = raw16_get(l4 + 2);
+}
+
 static enum drop parse_tcp(struct pkt *p)
 {
 	const uint8_t *tcp = octets(p, p->l4, TCP_HDR);
@@ -259,8 +266,7 @@ static enum drop parse_tcp(struct pkt *p)
 	hlen = (tcp[12] >> 4) * 4u;
 	if (hlen < TCP_HDR || !octets(p, p->l4, hlen))
 		return DROP_INNER_L4;
-	p->t.sport = raw16_get(tcp);
-	p->t.dport = raw16_get(tcp + 2);
+	take_ports(&p->t, tcp);
 	p->tcp_flags = tcp[13];
 	p->payload = (uint16_t)(p->l4 + hlen);
 	return is_usual(tcp, hlen) ? DROP_NONE : parse_options(p, tcp, hlen);
@@ -278,8 +284,7 @@ static enum drop parse_udp(struct pkt *p)
 	length = be16_get(udp + 4);
 	if (length < UDP_HDR || length > p->len - p->l4)
 		return DROP_INNER_L4;
-	p->t.sport = raw16_get(udp);
-	p->t.dport = raw16_get(udp + 2);
+	take_ports(&p->t, udp);
 	p->payload = p->l4 + UDP_HDR;
 	return DROP_NONE;
 }
@@ -295,8 +300,7 @@ static enum drop parse_udplite(struct pkt *p)
 	coverage = be16_get(udp + 4);
 	if (coverage && (coverage < UDPLITE_HDR || coverage > p->len - p->l4))
 		return DROP_INNER_L4;
-	p->t.sport = raw16_get(udp);
-	p->t.dport = raw16_get(udp + 2);
+	take_ports(&p->t, udp);
 	p->payload = p->l4 + UDPLITE_HDR;
 	return DROP_NONE;
 }
@@ -308,8 +312,7 @@ static enum drop parse_sctp(struct pkt *p)
 
 	if (!sctp)
 		return DROP_INNER_L4;
-	p->t.sport = raw16_get(sctp);
-	p->t.dport = raw16_get(sctp + 2);
+	take_ports(&p->t, sctp);
 	p->l4_type = sctp[SCTP_HDR];
 	p->payload = p->l4 + SCTP_HDR;
 	return DROP_NONE;
@@ -328,8 +331,7 @@ static enum drop parse_dccp(struct pkt *p)
 	if (hlen < DCCP_HDR + (dccp[8] & 1 ? 4u : 0u) || !octets(p, p->l4, hlen) ||
 		(coverage && hlen + (coverage - 1) * 4 > p->len - p->l4))
 		return DROP_INNER_L4;
-	p->t.sport = raw16_get(dccp);
-	p->t.dport = raw16_get(dccp + 2);
+	take_ports(&p->t, dccp);
 	p->l4_type = dccp[8] >> 1 & 15;
 	p->payload = (uint16_t)(p->l4 + hlen);
 	return DROP_NONE;
@@ -397,8 +399,7 @@ static enum drop parse_quote(struct pkt *p)
 	if (!l4)
 		return DROP_INNER_L4;
 	if (proto_has_ports(p->qt.proto)) {
-		p->qt.sport = raw16_get(l4);
-		p->qt.dport = raw16_get(l4 + 2);
+		take_ports(&p->qt, l4);
 	} else if (is_icmp(p->ver, p->qt.proto)) {
 		if (is_icmp_error(
 			    p->ver, l4[0])) /* nobody may answer an error with an error, RFC 1122 3.2.2 */
