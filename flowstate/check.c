@@ -6,7 +6,7 @@
 #include <string.h>
 
 struct tally {
-	struct flowstate expect; /* only its names' counts and stats are used */
+	struct flowstate expect; /* only its names' counts, stats and crowd are used */
 	uint64_t entries;
 };
 
@@ -82,6 +82,11 @@ static const char *check_record(const struct flowstate *fs, uint32_t i, struct t
 	t->expect.names.slot[h->via[0]].flows++;
 	if (h->via[1] != h->via[0])
 		t->expect.names.slot[h->via[1]].flows++;
+	if (record_translated(h) && names_outward(&fs->names, h))
+		t->expect.names.slot[h->realm[0]].translated++;
+	struct crowd_at at;
+	if (translate_crowded(fs, h, &at))
+		crowd_count(&t->expect.crowd, at, 1);
 	return NULL;
 }
 
@@ -172,6 +177,7 @@ static const char *check_names(const struct flowstate *fs, struct tally *t)
 		const struct slot *slot = &n->slot[s];
 		WRONG_IF(slot->refs != t->expect.names.slot[s].refs);
 		WRONG_IF(slot->flows != t->expect.names.slot[s].flows);
+		WRONG_IF(slot->translated != t->expect.names.slot[s].translated);
 		WRONG_IF((slot->status == SLOT_BOUND) != (n->bound[s] != FS_ID_NONE));
 		WRONG_IF(slot->status == SLOT_BOUND && n->bound[s] != n->arena->name[s].id);
 		WRONG_IF(slot->status == SLOT_GONE && slot->refs == 0);
@@ -187,6 +193,8 @@ const char *fs_check(const struct flowstate *fs)
 	struct tally *t = calloc(1, sizeof(*t));
 	if (!t)
 		return "no memory to check";
+	if (crowd_open(&t->expect.crowd))
+		wrong = "no memory to check";
 	for (uint32_t i = 0; i < fs->arena.header->high && !wrong; i++)
 		wrong = check_record(fs, i, t);
 	if (!wrong && (t->expect.stats.used != fs->stats.used ||
@@ -202,6 +210,9 @@ const char *fs_check(const struct flowstate *fs)
 		wrong = check_free(fs);
 	if (!wrong)
 		wrong = check_names(fs, t);
+	if (!wrong && !crowd_eq(&fs->crowd, &t->expect.crowd))
+		wrong = "wrong: numbers of flows that share a destination";
+	crowd_close(&t->expect.crowd);
 	free(t);
 	return wrong;
 }

@@ -6,8 +6,8 @@
  * record is free. fs_tick does both, in bounded steps:
  *
  *   - the wheel names the records that may be due;
- *   - a sweep over all records follows when names were unbound (flows with such an attachment end) or
- *     timeouts changed (records are hung in anew). A new reason while one is under way begins it anew.
+ *   - a sweep over all records follows when names were unbound (flows with such an attachment end), NAT changed (flows
+ *     that it would not translate so end) or timeouts changed (records are hung in anew). A new reason while one is under way begins it anew.
  */
 #include "flowstate/state.h"
 
@@ -52,8 +52,7 @@ void expire_end(struct flowstate *fs, uint32_t i, bool early)
 	else
 		fs->stats.expired++;
 	index_out(&fs->index, lookup_record_hash(fs, h, FS_ORIG), REF(i, FS_ORIG));
-	names_count(&fs->names, h, -1);
-	fs->stats.used--;
+	record_count(fs, h, -1);
 	fs->stats.quarantined++;
 	/* The time first: killed in between, this is a live flow for a while longer, and not a quarantine
 	 * that is over already. */
@@ -76,7 +75,7 @@ static unsigned sweep(struct flowstate *fs, unsigned *budget)
 		const struct flow_head *h = head_of(fs, i);
 		if (h->state == FS_FREE)
 			continue;
-		if (is_live(h) && names_gone(&fs->names, h)) {
+		if (is_live(h) && (names_gone(&fs->names, h) || translate_stale(fs, h))) {
 			expire_end(fs, i, true);
 			ended++;
 		} else {

@@ -13,7 +13,8 @@
  *	adopt.c      judging what an earlier run left     track.c      packet → state
  *	names.c      ids, and who refers to them          expire.c     the ends of flows, quarantine
  *	index.c      hash → half                          wheel.c      what is due when
- *	siphash.c    the hash                             check.c      the invariants, by brute force
+ *	siphash.c    the hash                             crowd.c      flows that share a destination
+ *	tcp.c        sequence numbers and windows         check.c      the invariants, by brute force
  *
  * The life of a record:
  *
@@ -74,6 +75,9 @@ static void set_limits(struct flowstate *fs, const struct fs_config *cfg)
 	}
 	fs->tcp_loose = cfg->tcp_loose;
 	fs->max_per_site = cfg->max_per_site;
+	fs->nat = cfg->nat;
+	memcpy(fs->nat_pool, cfg->nat_pool, sizeof(fs->nat_pool));
+	fs->nat_share = cfg->nat_share ? cfg->nat_share : 100;
 }
 
 /* Everything that the arena implies. -ENOSPC: it holds more than max records. */
@@ -88,6 +92,8 @@ static int derive(struct flowstate *fs, struct fs_open_report *rep)
 	if (err)
 		return err;
 	err = index_open(&fs->index, fs->arena.max);
+	if (!err)
+		err = crowd_open(&fs->crowd);
 	if (err)
 		return err;
 	names_adopt(&fs->names, &fs->arena);
@@ -97,6 +103,7 @@ static int derive(struct flowstate *fs, struct fs_open_report *rep)
 static void forget(struct flowstate *fs)
 {
 	index_close(&fs->index);
+	crowd_close(&fs->crowd);
 	wheel_close(&fs->wheel);
 }
 
@@ -117,8 +124,10 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 	clock_set(fs, now_ms);
 	fs->nshards = cfg->nshards ? cfg->nshards : 1;
 	fs->shard = cfg->shard;
-	fs->pool[0] = cfg->pool4;
-	fs->pool[1] = cfg->pool6;
+	if (cfg->pool4.len)
+		fs->overlap[0] = addr_range_of_hosts(&cfg->pool4);
+	if (cfg->pool6.len)
+		fs->overlap[1] = addr_range_of_hosts(&cfg->pool6);
 	fs->sip_many = sip_many_best();
 	sip_key_random(&fs->index_key);
 	sip_key_random(&fs->random_key);
@@ -214,6 +223,12 @@ uint32_t fs_site_flows(const struct flowstate *fs, fs_id site)
 	return is_bound(fs, site) && s->kind == FS_SITE ? s->flows : 0;
 }
 
+uint32_t fs_site_translated(const struct flowstate *fs, fs_id site)
+{
+	const struct slot *s = &fs->names.slot[FS_SLOT(site)];
+	return is_bound(fs, site) && s->kind == FS_SITE ? s->translated : 0;
+}
+
 uint32_t fs_attach_flows(const struct flowstate *fs, fs_id tunnel_or_egress)
 {
 	const struct slot *s = &fs->names.slot[FS_SLOT(tunnel_or_egress)];
@@ -270,8 +285,9 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 		.via = {FS_SLOT(pk->via), FS_SLOT(via)}};
 	if (site_is_full(fs, &h))
 		return refuse(fs, DROP_SITE_LIMIT);
-	if (!translate_choose(fs, &orig, flags & FS_BEGIN_READDRESS, &reply))
-		return refuse(fs, DROP_TUPLE_COLLISION);
+	enum drop drop = translate_choose(fs, &h, &orig, flags & FS_BEGIN_READDRESS, &reply);
+	if (drop)
+		return refuse(fs, drop);
 	h.addr[2] = reply.t.dst;
 	h.port[2] = reply.t.dport;
 

@@ -67,6 +67,12 @@ const char *fs_state_name(enum fs_state s);
 const char *fs_state_key(enum fs_state s);
 uint32_t fs_state_default_s(enum fs_state s);
 
+/* ---- NAT of the egresses ------------------------------------------------------------------------------- */
+
+/* NONE: the other side of an egress sees what the branch sent, but where sites collide. KERNEL: so does the kernel, and
+ * gives everything one address of its own. POOL: we give it an address of a range, and nobody else translates. */
+enum fs_nat { FS_NAT_NONE, FS_NAT_KERNEL, FS_NAT_POOL };
+
 /* ---- opening ---------------------------------------------------------------------------------------- */
 
 struct fs_config {
@@ -77,8 +83,11 @@ struct fs_config {
 	uint32_t timeout_s[FS_STATE_COUNT];
 	bool tcp_loose;             /* a TCP flow may begin in mid-stream, from a site */
 	struct prefix pool4, pool6; /* overlap_pool: source addresses for what ports cannot tell apart */
-	uint16_t nshards, shard;    /* 1, 0 when there is one */
-	uint8_t shard_key[16];      /* equal for all shards */
+	enum fs_nat nat;
+	struct addr_range nat_pool[2]; /* IPv4, IPv6 */
+	uint32_t nat_share; /* percent of what NAT can tell apart of one destination, for one site; 0: 100 */
+	uint16_t nshards, shard; /* 1, 0 when there is one */
+	uint8_t shard_key[16];   /* equal for all shards */
 };
 
 /* After NEW and REFUSED the owner must forget what earlier flows left behind in the kernel, before fs_unbind_rest: an
@@ -98,7 +107,8 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 /* Unmaps and leaves the file as it is, for the next start. */
 void fs_close(struct flowstate *fs);
 
-/* Applies new timeouts and limits. max, path, pools and shards cannot change. */
+/* Applies new timeouts, limits and NAT; flows with a source address that the NAT would not give any more are ended by
+ * fs_tick. max, path, overlap pools and shards cannot change. */
 void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg);
 
 /* The id of a name: that of an earlier run if it is known and, for a tunnel, still belongs to the same site and has
@@ -122,6 +132,8 @@ const char *fs_name(const struct flowstate *fs, fs_id id); /* "" if it is not kn
 fs_id fs_lookup_name(const struct flowstate *fs, enum fs_kind kind, const char *name);
 void fs_set_site_limit(struct flowstate *fs, fs_id site, uint32_t max); /* 0: as configured for all */
 uint32_t fs_site_flows(const struct flowstate *fs, fs_id site);
+uint32_t fs_site_translated(
+	const struct flowstate *fs, fs_id site); /* of these, to an egress and translated */
 uint32_t fs_attach_flows(const struct flowstate *fs, fs_id tunnel_or_egress); /* live flows pinned to it */
 
 /* Which of nshards shards (at most 1024) a packet belongs to. Both directions of a tuple give the same; so does
@@ -168,9 +180,11 @@ struct fs_packet {
  * via. The kind of packet has been judged by the caller, but for TCP rules that tcp_loose governs
  * (from_egress: never loose). If the key has a flow already, that is the answer.
  * The reply tuple is the key's turned round where that is free; else another source port (random, RFC 6056),
- * else another source address from the pool. Does not account the packet: fs_pass does.
- * Returns DROP_NONE, DROP_TUPLE_COLLISION, DROP_FLOW_TABLE_FULL, DROP_SITE_LIMIT, DROP_NOT_A_BEGINNING, or
- * DROP_OTHER_SITE when an id is not bound or an attachment is no way into its realm. */
+ * else another source address from the pool; or as the NAT of an egress has it. Does not account the packet:
+ * fs_pass does.
+ * Returns DROP_NONE, DROP_TUPLE_COLLISION, DROP_NAT_FAMILY, DROP_NAT_EXHAUSTED, DROP_NAT_SITE_LIMIT, DROP_FLOW_TABLE_FULL,
+ * DROP_SITE_LIMIT, DROP_NOT_A_BEGINNING, or DROP_OTHER_SITE when an id is not bound or an attachment is no way into its
+ * realm. */
 enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm, fs_id via, bool from_egress,
 	unsigned flags, uint64_t now_ms, struct fs_hit *out);
 

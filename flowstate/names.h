@@ -11,11 +11,12 @@
 enum slot_status { SLOT_FREE, SLOT_ASLEEP, SLOT_BOUND, SLOT_GONE };
 
 struct slot {
-	uint32_t refs;  /* by records, quarantined ones too (four a record), and by a site's tunnels */
-	uint32_t flows; /* live: charged to this site, or pinned to this tunnel or egress */
-	uint32_t limit; /* of a site, 0: the general one */
-	uint16_t site;  /* of a tunnel: its slot */
-	uint16_t next;  /* with the same hash of its name, 0: none; of a free slot: the next free one */
+	uint32_t refs;       /* by records, quarantined ones too (four a record), and by a site's tunnels */
+	uint32_t flows;      /* live: charged to this site, or pinned to this tunnel or egress */
+	uint32_t translated; /* of a site: of its flows, those to an egress that are translated */
+	uint32_t limit;      /* of a site, 0: the general one */
+	uint16_t site;       /* of a tunnel: its slot */
+	uint16_t next;       /* with the same hash of its name, 0: none; of a free slot: the next free one */
 	uint8_t status;
 	uint8_t kind;
 };
@@ -60,6 +61,12 @@ static inline bool names_alive(const struct names *n, const struct flow_head *h)
 static inline bool names_gone(const struct names *n, const struct flow_head *h)
 {
 	return n->slot[h->via[0]].status == SLOT_GONE || n->slot[h->via[1]].status == SLOT_GONE;
+}
+
+/* From a site to an egress. */
+static inline bool names_outward(const struct names *n, const struct flow_head *h)
+{
+	return n->slot[h->realm[0]].kind == FS_SITE && n->slot[h->realm[1]].kind == FS_EGRESS;
 }
 
 /* The site that a flow is charged to: its initiator's, or if that is an egress the other side's. 0: none. */

@@ -64,6 +64,18 @@ void record_write(struct flowstate *fs, uint32_t i, const struct flow_head *h, c
 	mark_set(&body->mark, record_mark(fs, h));
 }
 
+void record_count(struct flowstate *fs, const struct flow_head *h, int delta)
+{
+	struct crowd_at at;
+
+	names_count(&fs->names, h, delta);
+	fs->stats.used += (uint32_t)delta;
+	if (translate_crowded(fs, h, &at))
+		crowd_count(&fs->crowd, at, delta);
+	if (record_translated(h) && names_outward(&fs->names, h))
+		fs->names.slot[h->realm[FS_ORIG]].translated += (uint32_t)delta;
+}
+
 void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t reply)
 {
 	const struct flow_head *h = head_of(fs, i);
@@ -71,8 +83,7 @@ void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t repl
 	index_in(&fs->index, reply, REF(i, FS_REPLY));
 	if (is_live(h)) {
 		index_in(&fs->index, orig, REF(i, FS_ORIG));
-		names_count(&fs->names, h, 1);
-		fs->stats.used++;
+		record_count(fs, h, 1);
 	} else {
 		fs->stats.quarantined++;
 	}

@@ -4,6 +4,7 @@
 #define ARRD_FLOWSTATE_STATE_H
 
 #include "flowstate/arena.h"
+#include "flowstate/crowd.h"
 #include "flowstate/index.h"
 #include "flowstate/names.h"
 #include "flowstate/siphash.h"
@@ -27,7 +28,10 @@ struct flowstate {
 	uint32_t free_first; /* of the records below the arena's high mark; linked in the wheel's links */
 	uint32_t sweep_left; /* records below this are still to be looked at by the sweep (expire.c) */
 
-	struct prefix pool[2]; /* IPv4, IPv6 */
+	struct addr_range overlap[2], nat_pool[2]; /* IPv4, IPv6 */
+	enum fs_nat nat;
+	uint32_t nat_share;
+	struct crowd crowd; /* of the live flows to an egress */
 	struct sip_key pool_key, shard_key, random_key;
 	uint64_t random_count;
 	uint16_t nshards, shard;
@@ -71,6 +75,8 @@ void record_write(struct flowstate *fs, uint32_t i, const struct flow_head *h, c
 /* Enters a record, live or quarantined, into all that is derived: index, wheel, counts. orig, reply: the hashes of
  * its halves. */
 void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t reply);
+/* A flow begins (1) or ceases (-1) to be live. */
+void record_count(struct flowstate *fs, const struct flow_head *h, int delta);
 /* Out of all of them again, and free. */
 void record_free(struct flowstate *fs, uint32_t i);
 /* Puts an empty record on the list of free ones. */
@@ -95,10 +101,15 @@ uint64_t lookup_record_hash(const struct flowstate *fs, const struct flow_head *
 
 /* ---- translate.c ------------------------------------------------------------------------------------- */
 
-/* Chooses the place of the reply half of a flow that begins at orig. reply is aimed at orig turned round, in the
- * realm of the other side; it is left there if that is free and readdress is not set. Only places are chosen
- * that nobody holds, or that orig's own site holds in quarantine. Returns false when none was found. */
-bool translate_choose(struct flowstate *fs, const struct place *orig, bool readdress, struct place *reply);
+/* Chooses the place of the reply half of the flow h, which begins at orig. reply is aimed at orig turned round, in the
+ * realm of the other side; it is left there if NAT allows it, that is free and readdress is not set. Only places are
+ * chosen that nobody holds, or that orig's own site holds in quarantine. Returns DROP_NONE, or why none is to be had. */
+enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, const struct place *orig,
+	bool readdress, struct place *reply);
+/* Is it a flow that uses up ports of an egress? Then *at is where it is counted. */
+bool translate_crowded(const struct flowstate *fs, const struct flow_head *h, struct crowd_at *at);
+/* A live flow whose source address the NAT in use would not give. */
+bool translate_stale(const struct flowstate *fs, const struct flow_head *h);
 /* May a flow to or from the realm other have place p? Then p->ref is who must leave quarantine for it. If it
  * may not, p->ref is who holds it. */
 bool translate_free(struct flowstate *fs, struct place *p, uint16_t other);

@@ -4,10 +4,19 @@
  * By default it is the original tuple turned round: the other side sees source address and port as the branch
  * sent them. Only when another site holds that tuple (or READDRESS forbids it) is another one chosen:
  *
- *   1. another source port, from a random one upwards (RFC 6056 3.3.1); for ICMP echo another id;
+ *   1. another source port, random ones until one is free (RFC 6056 3.3.2); for ICMP echo another id;
  *   2. another source address from the overlap pool, with the own port if that is free there, else with
  *      others. The search begins at an address that depends on realm and source alone, so that a host keeps
  *      its address over its flows (RFC 4787 REQ-2, "paired") as long as it is free.
+ *
+ * By an egress whose NAT is ours, the source address is always one of the NAT's: the first to be tried is the same for
+ * all hosts of a site (so each is paired), the own port is kept where it is free there (which keeps what the host did
+ * for its ports to be random, RFC 6056 4), else another one as above. A site tries no more than its share of the addresses.
+ *
+ * By one where the kernel masquerades, all sources become one address. Where there are ports it finds free ones itself, as
+ * long as one destination does not have too many flows; what has no ports it cannot tell apart, and drops the second of
+ * two without a word. So such flows get the same address from us already: what is unique here is so there, and the second
+ * one is refused here, by name.
  *
  * Every search is bounded, so there may be no tuple found though there is one.
  *
@@ -146,63 +155,157 @@ static bool other_port(struct search *s, struct tuple *t, uint32_t tries)
 	uint32_t low, count;
 	if (!port_range(&s->orig->t, &low, &count))
 		return false;
-	uint32_t at = random_below(s->fs, count);
-	tries *= s->fs->nshards;
-	for (uint32_t i = 0; i < tries; i++, at = at + 1 == count ? 0 : at + 1) {
-		t->dport = htons((uint16_t)(low + at));
+	/* A new number for each try: from one onwards, what was taken before would grow into runs with no room in them. */
+	for (tries *= s->fs->nshards; tries; tries--) {
+		t->dport = htons((uint16_t)(low + random_below(s->fs, count)));
 		if (candidate_free(s, t))
 			return true;
 	}
 	return false;
 }
 
-/* Address number n of a pool: its host part. A pool has at most 2^64 addresses worth speaking of. */
-static struct addr pool_address(const struct prefix *pool, uint64_t n)
+/* ---- what an egress's NAT can tell apart ---------------------------------------------------------------- */
+
+bool translate_crowded(const struct flowstate *fs, const struct flow_head *h, struct crowd_at *at)
 {
-	struct addr a = pool->a;
-	for (int octet = 15, bits = 128 - pool->len; bits > 0 && octet > 7; octet--, bits -= 8, n >>= 8)
-		a.b[octet] |= (uint8_t)(n & (bits < 8 ? (1u << bits) - 1 : 0xff));
-	return a;
+	if (!names_outward(&fs->names, h))
+		return false;
+	if (!proto_has_ports(h->proto) && h->proto != IPPROTO_ICMP && h->proto != IPPROTO_ICMPV6)
+		return false;
+	*at = crowd_at(&fs->pool_key, &h->addr[1], h->port[1], h->proto, h->realm[FS_ORIG]);
+	return true;
 }
 
-static bool other_address(struct search *s, struct tuple *t)
+static uint64_t share_of(const struct flowstate *fs, uint64_t n)
 {
-	struct flowstate *fs = s->fs;
-	const struct tuple *orig = &s->orig->t;
-	const struct prefix *pool = &fs->pool[!addr_is4(&orig->src)];
-	if (addr_is_none(&pool->a))
-		return false;
-	/* Usable host parts: without the lowest (the network, the subnet-router anycast address of RFC 4291
-	 * 2.6.1) and the highest (broadcast), where there are enough. */
-	int bits = 128 - pool->len;
-	uint64_t highest = bits >= 64 ? UINT64_MAX : ((uint64_t)1 << bits) - 1;
-	uint64_t first = highest > 2 ? 1 : 0, count = highest > 2 ? highest - 1 : highest + 1;
+	n = n / 100 * fs->nat_share + n % 100 * fs->nat_share / 100;
+	return n ? n : 1;
+}
 
-	uint64_t w[3];
-	memcpy(w, &orig->src, 16);
-	w[2] = SIP_LAST(s->orig->realm, 18);
-	uint64_t at = sip_words(&fs->pool_key, w, 3) % count;
-	uint32_t low, ports, tries = ADDRESS_TRIES;
+/* The kernel looks for a free port by a bounded number of tries (as we do), and drops the packet without a word when it
+ * finds none: a sixteenth of the ports is left free for it to find, and for the machine's own connections. */
+static enum drop crowd_check(const struct flowstate *fs, const struct flow_head *h)
+{
+	const struct addr_range *pool = &fs->nat_pool[!addr_is4(&h->addr[0])];
+	uint64_t most = PORT_HIGH - PORT_LOW + 1;
+	struct crowd_at at;
+
+	if (!translate_crowded(fs, h, &at))
+		return DROP_NONE;
+	if (fs->nat == FS_NAT_KERNEL) {
+		most -= most / 16;
+	} else {
+		uint64_t n = addr_range_count(pool);
+		if (!n)
+			return DROP_NAT_FAMILY;
+		most *= n < 65536 ? n : 65536;
+	}
+	if (fs->crowd.all[at.all] >= most)
+		return DROP_NAT_EXHAUSTED;
+	return fs->crowd.site[at.site] >= share_of(fs, most) ? DROP_NAT_SITE_LIMIT : DROP_NONE;
+}
+
+bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
+{
+	bool is6 = !addr_is4(&h->addr[2]);
+
+	if (!names_outward(&fs->names, h))
+		return false;
+	if (fs->nat == FS_NAT_POOL)
+		return !addr_range_has(&fs->nat_pool[is6], &h->addr[2]);
+	return !addr_eq(&h->addr[0], &h->addr[2]) && !addr_range_has(&fs->overlap[is6], &h->addr[2]);
+}
+
+/* ---- addresses ------------------------------------------------------------------------------------------ */
+
+/* Which addresses of a range to try: of the first count, from number at on, so many. */
+struct addresses {
+	const struct addr_range *range;
+	uint64_t count, at, tries;
+};
+
+static bool other_address(struct search *s, struct tuple *t, const struct addresses *a)
+{
+	const struct tuple *orig = &s->orig->t;
+	uint32_t low, ports;
 	bool has_ports = port_range(orig, &low, &ports);
+	uint64_t tries = a->tries;
+
 	if (!has_ports)
-		tries *= fs->nshards;
-	for (uint32_t i = 0; i < tries && i < count; i++, at = at + 1 == count ? 0 : at + 1) {
-		t->dst = pool_address(pool, first + at);
-		if (addr_eq(&t->dst,
-			    &orig->src)) /* the one that it has: a site may use the pool's addresses itself */
-			continue;
+		tries *= s->fs->nshards;
+	for (uint64_t i = 0, at = a->at; i < tries && i < a->count;
+		i++, at = at + 1 == a->count ? 0 : at + 1) {
+		t->dst = addr_range_at(a->range, at);
 		t->dport = orig->sport;
-		if (candidate_free(s, t) || (has_ports && other_port(s, t, PORTS_A_POOL_ADDRESS)))
+		if (candidate_free(s, t) ||
+			(has_ports && other_port(s, t, i ? PORTS_A_POOL_ADDRESS : PORT_TRIES)))
 			return true;
 	}
 	return false;
 }
 
-bool translate_choose(struct flowstate *fs, const struct place *orig, bool readdress, struct place *reply)
+/* A number that stays the same for one host, or one site. */
+static uint64_t place_of(const struct flowstate *fs, const struct addr *host, uint16_t realm)
+{
+	uint64_t w[3];
+	memcpy(w, host, 16);
+	w[2] = SIP_LAST(realm, 18);
+	return sip_words(&fs->pool_key, w, 3);
+}
+
+static bool from_overlap_pool(struct search *s, struct tuple *t, bool one)
+{
+	struct flowstate *fs = s->fs;
+	const struct tuple *orig = &s->orig->t;
+	struct addresses a = {.range = &fs->overlap[!addr_is4(&orig->src)], .tries = ADDRESS_TRIES};
+
+	a.count = one ? 1 : addr_range_count(a.range);
+	if (addr_is_none(&a.range->first))
+		return false;
+	a.at = place_of(fs, &orig->src, s->orig->realm) % a.count;
+	/* The one that it has: a site may use the pool's addresses itself. */
+	if (!one && addr_range_has(a.range, &orig->src)) {
+		struct addr at = addr_range_at(a.range, a.at);
+		if (addr_eq(&at, &orig->src))
+			a.at = (a.at + 1) % a.count;
+	}
+	return other_address(s, t, &a);
+}
+
+static enum drop from_nat_pool(struct search *s, struct tuple *t)
+{
+	static const struct addr nobody = {};
+	struct flowstate *fs = s->fs;
+	struct addresses a = {.range = &fs->nat_pool[!addr_is4(&s->orig->t.src)]};
+
+	a.count = addr_range_count(a.range);
+	if (!a.count)
+		return DROP_NAT_FAMILY;
+	a.at = place_of(fs, &nobody, s->orig->realm) % a.count;
+	a.tries = share_of(fs, a.count);
+	if (a.tries > ADDRESS_TRIES)
+		a.tries = ADDRESS_TRIES;
+	return other_address(s, t, &a) ? DROP_NONE : DROP_NAT_EXHAUSTED;
+}
+
+enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, const struct place *orig,
+	bool readdress, struct place *reply)
 {
 	struct search s = {.fs = fs, .orig = orig, .reply = reply};
 	struct tuple t = reply->t;
+	enum fs_nat nat = names_outward(&fs->names, h) ? fs->nat : FS_NAT_NONE;
+	uint32_t low, count;
+
+	if (nat != FS_NAT_NONE) {
+		enum drop d = crowd_check(fs, h);
+		if (d)
+			return d;
+	}
+	if (nat == FS_NAT_POOL)
+		return from_nat_pool(&s, &t);
+	if (nat == FS_NAT_KERNEL && !port_range(&orig->t, &low, &count))
+		return from_overlap_pool(&s, &t, true) ? DROP_NONE : DROP_NAT_EXHAUSTED;
 	if (!readdress && (natural_free(&s) || other_port(&s, &t, PORT_TRIES)))
-		return true;
-	return other_address(&s, &t);
+		return DROP_NONE;
+	return from_overlap_pool(&s, &t, false) ? DROP_NONE : DROP_TUPLE_COLLISION;
 }

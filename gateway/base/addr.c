@@ -3,6 +3,7 @@
 #include "gateway/base/addr.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -137,4 +138,71 @@ bool prefix_has(const struct prefix *p, const struct addr *a)
 bool prefix_overlap(const struct prefix *a, const struct prefix *b)
 {
 	return prefix_is4(a) == prefix_is4(b) && same_bits(&a->a, &b->a, a->len < b->len ? a->len : b->len);
+}
+
+/* ---- ranges ---------------------------------------------------------------------------------------------- */
+
+static uint64_t low64(const struct addr *a)
+{
+	uint64_t v;
+
+	memcpy(&v, a->b + 8, sizeof(v));
+	return be64toh(v);
+}
+
+static void set_low64(struct addr *a, uint64_t v)
+{
+	v = htobe64(v);
+	memcpy(a->b + 8, &v, sizeof(v));
+}
+
+bool addr_range_has(const struct addr_range *r, const struct addr *a)
+{
+	uint64_t n = low64(a);
+
+	return !addr_is_none(&r->first) && memcmp(r->first.b, a->b, 8) == 0 && n >= low64(&r->first) &&
+	       n <= low64(&r->last);
+}
+
+uint64_t addr_range_count(const struct addr_range *r)
+{
+	uint64_t n = low64(&r->last) - low64(&r->first);
+
+	if (addr_is_none(&r->first))
+		return 0;
+	return n == UINT64_MAX ? n : n + 1;
+}
+
+struct addr addr_range_at(const struct addr_range *r, uint64_t n)
+{
+	struct addr a = r->first;
+
+	set_low64(&a, low64(&a) + n);
+	return a;
+}
+
+struct addr_range addr_range_of_hosts(const struct prefix *p)
+{
+	unsigned bits = 128u - p->len;
+	uint64_t highest = bits >= 64 ? UINT64_MAX : ((uint64_t)1 << bits) - 1;
+	struct addr_range r = {p->a, p->a};
+
+	set_low64(&r.first, low64(&p->a) + (highest > 2 ? 1 : 0));
+	set_low64(&r.last, low64(&p->a) + highest - (highest > 2 ? 1 : 0));
+	return r;
+}
+
+bool addr_range_next_prefix(struct addr_range *r, struct prefix *p)
+{
+	uint64_t first = low64(&r->first), last = low64(&r->last);
+	unsigned bits = 0;
+
+	/* Another bit is free while first has it clear and what it spans is still inside. */
+	while (bits < 63 && !(first >> bits & 1) && last - first >= ((uint64_t)2 << bits) - 1)
+		bits++;
+	*p = (struct prefix){.a = r->first, .len = (uint8_t)(128 - bits)};
+	if (last - first < (uint64_t)1 << bits)
+		return false;
+	set_low64(&r->first, first + ((uint64_t)1 << bits));
+	return true;
 }

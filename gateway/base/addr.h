@@ -29,6 +29,11 @@ struct prefix {
 	uint8_t len;
 };
 
+/* Both ends belong to it, and differ in the last 64 bits at most. first none: there is no range. */
+struct addr_range {
+	struct addr first, last;
+};
+
 /* The ports are in network order. ICMP echo: the request has the id in sport and 0 in dport, the reply 0 in
  * sport and the id in dport, so that a reply's tuple is its request's tuple turned round and nothing else
  * is. Protocols without ports: both 0. */
@@ -106,5 +111,21 @@ static inline bool prefix_eq(const struct prefix *a, const struct prefix *b)
 {
 	return a->len == b->len && addr_eq(&a->a, &b->a);
 }
+
+bool addr_range_has(const struct addr_range *r, const struct addr *a);
+static inline bool addr_range_eq(const struct addr_range *a, const struct addr_range *b)
+{
+	return addr_eq(&a->first, &b->first) && addr_eq(&a->last, &b->last);
+}
+/* How many addresses it has, UINT64_MAX where they are more; 0: there is no range. */
+uint64_t addr_range_count(const struct addr_range *r);
+/* Address number n of it, from 0 on. */
+struct addr addr_range_at(const struct addr_range *r, uint64_t n);
+/* Those that hosts may have: a prefix without its lowest address (the network's, or the routers' anycast of RFC 4291
+ * 2.6.1) and its highest (broadcast), where there are more than two. Its length must be 64 at least. */
+struct addr_range addr_range_of_hosts(const struct prefix *p);
+/* The largest prefix that begins at first and stays within last; first moves behind it. Returns false when that was
+ * the last one. */
+bool addr_range_next_prefix(struct addr_range *r, struct prefix *p);
 
 #endif

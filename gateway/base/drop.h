@@ -68,6 +68,8 @@
 		"destination is the gateway itself, and no local service is allowed there")                  \
 	X(DST_TUNNEL, "dst_tunnel",                                                                          \
 		"GRE to the outer address of a tunnel: its branch would take it for the gateway's")          \
+	X(DST_NAT, "dst_nat",                                                                                \
+		"destination is an address of the egress's nat: from site to site nothing goes there")       \
 	X(DST_PRIVATE, "dst_private",                                                                        \
 		"private destination that neither routes nor private_destinations name")                     \
 	/* flow */                                                                                           \
@@ -80,6 +82,12 @@
 	X(ICMP_NO_FLOW, "icmp_no_flow", "ICMP error that quotes no live flow")                               \
 	X(TUPLE_COLLISION, "tuple_collision",                                                                \
 		"another site owns this reply tuple and no other one is to be had")                          \
+	X(NAT_FAMILY, "nat_family", "the egress's nat has no address of this family")                        \
+	X(NAT_EXHAUSTED, "nat_exhausted",                                                                    \
+		"the egress's nat has no address and port left for another flow to this destination")        \
+	X(NAT_SITE_LIMIT, "nat_site_limit",                                                                  \
+		"the site has its share (nat_share) of the flows that nat can tell apart to this "           \
+		"destination")                                                                               \
 	X(FLOW_TABLE_FULL, "flow_table_full", "flows.max is reached")                                        \
 	X(SITE_LIMIT, "site_limit", "the site's own limit of flows is reached")                              \
 	X(OTHER_SITE, "other_site", "would have reached a tunnel of another site")                           \

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* flowstate_nat_test.c - the source address and port that a flow gets by the NAT of its egress. */
+#include "test/unit/flowstate_help.h"
+
+static struct addr_range range(const char *first, const char *last)
+{
+	return (struct addr_range){ip(first), ip(last)};
+}
+
+static void nat(struct world *w, enum fs_nat kind, const char *first, const char *last)
+{
+	w->cfg.nat = kind;
+	if (first)
+		w->cfg.nat_pool[strchr(first, ':') != NULL] = range(first, last);
+	fs_reconfigure(w->fs, &w->cfg);
+}
+
+static const struct {
+	uint8_t proto;
+	uint16_t sport, dport;
+	bool has_ports;
+} protocols[] = {{IPPROTO_TCP, 4000, 443, true}, {IPPROTO_UDP, 4000, 53, true}, {IPPROTO_SCTP, 4000, 9, true},
+	{IPPROTO_DCCP, 4000, 9, true}, {IPPROTO_UDPLITE, 4000, 9, true}, {IPPROTO_ICMP, 77, 0, true},
+	{IPPROTO_ICMPV6, 77, 0, true}, {IPPROTO_GRE, 0, 0, false}, {IPPROTO_ESP, 0, 0, false},
+	{IPPROTO_AH, 0, 0, false}, {89, 0, 0, false}, {4, 0, 0, false}, {255, 0, 0, false}, {0, 0, 0, false}};
+
+/* Every protocol, both families: two sites with the same tuple at once get two reply tuples on one pool of two, both of
+ * its addresses; each reply leads to its own site. */
+static void test_pool_every_protocol(void **state)
+{
+	static const char *const src[2] = {"10.0.0.5", "fd11::5"}, *const dst[2] = {
+									   "192.0.2.9", "2001:db8::9"};
+	struct world w;
+	(void)state;
+
+	world_new(&w, NULL, 1024);
+	nat(&w, FS_NAT_POOL, "198.51.100.8", "198.51.100.9");
+	nat(&w, FS_NAT_POOL, "2001:db8:5::8", "2001:db8:5::9");
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+		for (int v6 = 0; v6 < 2; v6++) {
+			struct tuple t = tup(
+				protocols[i].proto, src[v6], protocols[i].sport, dst[v6], protocols[i].dport);
+			uint32_t a = begin(&w, w.site_a, w.a1, t, NULL),
+				 b = begin(&w, w.site_b, w.b1, t, NULL);
+			struct tuple ra = half(&w, a, FS_REPLY), rb = half(&w, b, FS_REPLY);
+
+			assert_int_not_equal(memcmp(&ra, &rb, sizeof(ra)), 0);
+			assert_true(addr_range_has(&w.cfg.nat_pool[v6], &ra.dst));
+			assert_true(addr_range_has(&w.cfg.nat_pool[v6], &rb.dst));
+			assert_int_equal(find(&w, w.egress, ra).flow, a);
+			assert_int_equal(find(&w, w.egress, rb).flow, b);
+			assert_true(fs_translated(w.fs, a) && fs_translated(w.fs, b));
+			if (!protocols[i].has_ports)
+				assert_false(addr_eq(&ra.dst, &rb.dst));
+			else /* the first keeps what the host chose */
+				assert_int_equal(ntohs(ra.dport), protocols[i].sport);
+		}
+	}
+	assert_int_equal(fs_site_translated(w.fs, w.site_a), 2 * sizeof(protocols) / sizeof(protocols[0]));
+	world_close(&w);
+}
+
+/* All hosts of a site have one address, as long as it has a port free. */
+static void test_pool_pairs_a_site(void **state)
+{
+	struct world w;
+	struct addr one = {};
+	(void)state;
+
+	world_new(&w, NULL, 4096);
+	nat(&w, FS_NAT_POOL, "198.51.100.0", "198.51.100.255");
+	for (unsigned i = 0; i < 1000; i++) {
+		char src[16];
+		snprintf(src, sizeof(src), "10.0.%u.%u", i / 200, i % 200 + 1);
+		uint32_t f = begin(&w, w.site_a, w.a1, tup(IPPROTO_TCP, src, 4000, "192.0.2.9", 443), NULL);
+		struct tuple r = half(&w, f, FS_REPLY);
+		if (i)
+			assert_true(addr_eq(&one, &r.dst));
+		one = r.dst;
+	}
+	world_close(&w);
+}
+
+/* One address, one destination: a site gets its share of the ports and no more; others have the rest, and a family without
+ * addresses nothing. What ends makes room. */
+static void test_pool_share(void **state)
+{
+	struct world w;
+	enum drop d = DROP_NONE;
+	uint32_t n = 0, flow = 0;
+	(void)state;
+
+	world_new(&w, NULL, 200000);
+	w.cfg.nat_share = 50;
+	w.cfg.timeout_s[FS_QUARANTINE] = 0;
+	nat(&w, FS_NAT_POOL, "198.51.100.8", "198.51.100.8");
+	for (uint32_t host = 1; d == DROP_NONE; host++) {
+		for (uint32_t port = 1; port < 65536 && d == DROP_NONE; port += 13) {
+			struct tuple t = tup(IPPROTO_UDP, "10.0.0.0", (uint16_t)port, "192.0.2.9", 53);
+			t.src.b[15] = (uint8_t)host;
+			uint32_t f = begin(&w, w.site_a, w.a1, t, &d);
+			if (d == DROP_NONE) {
+				flow = f;
+				n++;
+			}
+		}
+	}
+	assert_int_equal(d, DROP_NAT_SITE_LIMIT);
+	assert_int_equal(n, 64512 / 2);
+	assert_int_equal(fs_site_translated(w.fs, w.site_a), n);
+	for (uint16_t port = 2000; port < 3000; port++)
+		begin(&w, w.site_b, w.b1, tup(IPPROTO_UDP, "10.0.0.1", port, "192.0.2.9", 53), NULL);
+	/* another destination is another matter */
+	begin(&w, w.site_a, w.a1, tup(IPPROTO_UDP, "10.0.0.1", 1, "192.0.2.10", 53), NULL);
+	begin(&w, w.site_a, w.a1, tup(IPPROTO_TCP, "10.0.0.1", 1, "192.0.2.9", 53), NULL);
+	fs_end(w.fs, flow, w.now);
+	begin(&w, w.site_a, w.a1, tup(IPPROTO_UDP, "10.0.0.250", 999, "192.0.2.9", 53), NULL);
+	begin(&w, w.site_a, w.a1, tup(IPPROTO_UDP, "fd11::1", 1, "2001:db8::9", 53), &d);
+	assert_int_equal(d, DROP_NAT_FAMILY);
+	world_close(&w);
+}
+
+/* Without ports, a site gets its share of the addresses toward one destination. */
+static void test_pool_portless_share(void **state)
+{
+	struct world w;
+	enum drop d = DROP_NONE;
+	unsigned n = 0;
+	(void)state;
+
+	world_new(&w, NULL, 4096);
+	w.cfg.nat_share = 50;
+	nat(&w, FS_NAT_POOL, "198.51.100.8", "198.51.100.15");
+	for (unsigned host = 1; host < 20; host++) {
+		struct tuple t = tup(IPPROTO_ESP, "10.0.0.0", 0, "192.0.2.9", 0);
+		t.src.b[15] = (uint8_t)host;
+		begin(&w, w.site_a, w.a1, t, &d);
+		n += d == DROP_NONE;
+	}
+	assert_int_equal(d, DROP_NAT_EXHAUSTED);
+	assert_int_equal(n, 4);
+	world_close(&w);
+}
+
+/* What the kernel's one address cannot tell apart is refused by name: the second flow without ports to a destination, of
+ * whichever site, and more flows to one than it finds ports for. */
+static void test_kernel(void **state)
+{
+	struct world w;
+	enum drop d = DROP_NONE;
+	uint32_t n = 0;
+	(void)state;
+
+	world_new(&w, NULL, 200000);
+	nat(&w, FS_NAT_KERNEL, NULL, NULL);
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+		struct tuple t = tup(
+			protocols[i].proto, "10.0.0.5", protocols[i].sport, "192.0.2.9", protocols[i].dport);
+		begin(&w, w.site_a, w.a1, t, NULL);
+		begin(&w, w.site_b, w.b1, t, &d);
+		assert_int_equal(d, protocols[i].has_ports ? DROP_NONE : DROP_NAT_EXHAUSTED);
+		t.src = ip("10.0.0.6");
+		begin(&w, w.site_a, w.a1, t, &d);
+		assert_int_equal(d, protocols[i].has_ports ? DROP_NONE : DROP_NAT_EXHAUSTED);
+		t.dst = ip("192.0.2.10");
+		begin(&w, w.site_b, w.b1, t, NULL);
+	}
+	for (uint32_t i = 0; i < 70000; i++) {
+		struct tuple t = tup(IPPROTO_UDP, "10.1.0.0", (uint16_t)(1024 + i % 60000), "192.0.2.77", 53);
+		t.src.b[15] = (uint8_t)(1 + i / 60000);
+		begin(&w, i % 2 ? w.site_a : w.site_b, i % 2 ? w.a1 : w.b1, t, &d);
+		n += d == DROP_NONE;
+	}
+	assert_int_equal(d, DROP_NAT_EXHAUSTED);
+	assert_int_equal(n, 64512 - 64512 / 16);
+	world_close(&w);
+}
+
+/* Another NAT: flows that still have an address of it stay, the others end; over a restart, too. */
+static void test_change(void **state)
+{
+	struct world w;
+	const struct tuple t = tup(IPPROTO_UDP, "10.0.0.5", 4000, "192.0.2.9", 53),
+			   t6 = tup(IPPROTO_UDP, "fd11::5", 4000, "2001:db8::9", 53);
+	char path[64];
+	(void)state;
+
+	snprintf(path, sizeof(path), "/dev/shm/arrd-nat-%d", getpid());
+	world_new(&w, path, 4096);
+	nat(&w, FS_NAT_POOL, "198.51.100.8", "198.51.100.8");
+	nat(&w, FS_NAT_POOL, "2001:db8:5::8", "2001:db8:5::8");
+	uint32_t f4 = begin(&w, w.site_a, w.a1, t, NULL), f6 = begin(&w, w.site_a, w.a1, t6, NULL);
+	nat(&w, FS_NAT_POOL, "198.51.100.8", "198.51.100.20");
+	nat(&w, FS_NAT_POOL, "2001:db8:5::9", "2001:db8:5::9");
+	sleep_s(&w, 1);
+	assert_int_equal(find(&w, w.site_a, t).flow, f4);
+	assert_int_equal(find(&w, w.site_a, t6).flow, FS_NONE);
+	(void)f6;
+	check(&w);
+	world_close(&w);
+	w.cfg.nat = FS_NAT_KERNEL;
+	world_open(&w);
+	bind_all(&w);
+	fs_unbind_rest(w.fs);
+	assert_int_equal(w.rep.flows, 1);
+	assert_int_equal(sleep_s(&w, 1), 1);
+	assert_int_equal(find(&w, w.site_a, t).flow, FS_NONE);
+	/* untranslated flows end when a pool comes */
+	begin(&w, w.site_b, w.b1, t, NULL);
+	nat(&w, FS_NAT_POOL, "198.51.100.8", "198.51.100.8");
+	assert_int_equal(sleep_s(&w, 1), 1);
+	world_close(&w);
+	unlink(path);
+}
+
+/* What begins at the egress is not translated, whatever its NAT is. */
+static void test_from_egress(void **state)
+{
+	struct world w;
+	struct fs_hit hit;
+	(void)state;
+
+	world_new(&w, NULL, 1024);
+	nat(&w, FS_NAT_POOL, "198.51.100.8", "198.51.100.8");
+	struct fs_packet pk =
+		packet(w.egress, w.egress, tup(IPPROTO_TCP, "192.0.2.9", 999, "10.0.0.5", 22), FLAG_SYN);
+	assert_int_equal(fs_begin(w.fs, &pk, w.site_a, w.a1, true, 0, w.now, &hit), DROP_NONE);
+	assert_false(fs_translated(w.fs, hit.flow));
+	/* nor is what one site sends to another */
+	pk = packet(w.site_a, w.a1, tup(IPPROTO_TCP, "10.0.0.5", 999, "10.0.0.5", 22), FLAG_SYN);
+	assert_int_equal(fs_begin(w.fs, &pk, w.site_b, w.b1, false, 0, w.now, &hit), DROP_NONE);
+	assert_false(fs_translated(w.fs, hit.flow));
+	world_close(&w);
+}
+
+static void test_ranges(void **state)
+{
+	static const struct {
+		const char *first, *last, *prefixes;
+		uint64_t count;
+	} rows[] = {
+		{"192.0.2.1", "192.0.2.1", "192.0.2.1/32", 1},
+		{"192.0.2.1", "192.0.2.6", "192.0.2.1/32 192.0.2.2/31 192.0.2.4/31 192.0.2.6/32", 6},
+		{"192.0.2.0", "192.0.2.255", "192.0.2.0/24", 256},
+		{"192.0.1.254", "192.0.2.1", "192.0.1.254/31 192.0.2.0/31", 4},
+		{"2001:db8::", "2001:db8::ffff", "2001:db8::/112", 65536},
+		{"2001:db8::ff", "2001:db8::100", "2001:db8::ff/128 2001:db8::100/128", 2},
+		{"2001:db8::", "2001:db8::ffff:ffff:ffff:ffff", "2001:db8::/65 2001:db8:0:0:8000::/65",
+			UINT64_MAX},
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct addr_range r = range(rows[i].first, rows[i].last);
+		char text[256] = "", buf[PREFIX_STRLEN];
+		struct prefix p;
+		bool more = true;
+
+		assert_true(addr_range_count(&r) == rows[i].count);
+		assert_true(addr_range_has(&r, &r.first) && addr_range_has(&r, &r.last));
+		struct addr last =
+			addr_range_at(&r, rows[i].count == UINT64_MAX ? UINT64_MAX : rows[i].count - 1);
+		assert_true(addr_eq(&last, &r.last));
+		while (more) {
+			more = addr_range_next_prefix(&r, &p);
+			snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", text[0] ? " " : "",
+				prefix_str(&p, buf));
+		}
+		assert_string_equal(text, rows[i].prefixes);
+	}
+	struct addr_range none = {}, r = range("192.0.2.1", "192.0.2.2");
+	struct addr out = ip("192.0.2.3"), other = ip("2001:db8::192.0.2.1");
+	assert_true(addr_range_count(&none) == 0 && !addr_range_has(&none, &out));
+	assert_false(addr_range_has(&r, &out) || addr_range_has(&r, &other));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_pool_every_protocol),
+		cmocka_unit_test(test_pool_pairs_a_site),
+		cmocka_unit_test(test_pool_share),
+		cmocka_unit_test(test_pool_portless_share),
+		cmocka_unit_test(test_kernel),
+		cmocka_unit_test(test_change),
+		cmocka_unit_test(test_from_egress),
+		cmocka_unit_test(test_ranges),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
