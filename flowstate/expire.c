@@ -6,8 +6,11 @@
  * record is free. fs_tick does both, in bounded steps:
  *
  *   - the wheel names the records that may be due;
- *   - a sweep over all records follows when names were unbound (flows with such an attachment end), NAT changed (flows
- *     that it would not translate so end) or timeouts changed (records are hung in anew). A new reason while one is under way begins it anew.
+ *   - a sweep over all records follows when names were unbound (flows with such an attachment end) or
+ *     timeouts changed (records are hung in anew). A new reason while one is under way begins it anew.
+ *
+ * Only when NAT changes are flows ended all at once: whatever they would still send carries an address that is not to be used
+ * any more.
  */
 #include "flowstate/state.h"
 
@@ -67,6 +70,15 @@ void expire_sweep(struct flowstate *fs)
 	fs->sweep_left = fs->arena.header->high;
 }
 
+void expire_stale(struct flowstate *fs)
+{
+	for (uint32_t i = 0; i < fs->arena.header->high; i++) {
+		const struct flow_head *h = head_of(fs, i);
+		if (is_live(h) && translate_stale(fs, h))
+			expire_end(fs, i, true);
+	}
+}
+
 static unsigned sweep(struct flowstate *fs, unsigned *budget)
 {
 	unsigned ended = 0;
@@ -75,7 +87,7 @@ static unsigned sweep(struct flowstate *fs, unsigned *budget)
 		const struct flow_head *h = head_of(fs, i);
 		if (h->state == FS_FREE)
 			continue;
-		if (is_live(h) && (names_gone(&fs->names, h) || translate_stale(fs, h))) {
+		if (is_live(h) && names_gone(&fs->names, h)) {
 			expire_end(fs, i, true);
 			ended++;
 		} else {

@@ -172,8 +172,11 @@ void fs_close(struct flowstate *fs)
 
 void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg)
 {
+	bool nat = fs->nat != cfg->nat || memcmp(fs->nat_pool, cfg->nat_pool, sizeof(fs->nat_pool)) != 0;
 	set_limits(fs, cfg);
 	expire_sweep(fs);
+	if (nat)
+		expire_stale(fs);
 }
 
 /* ---- names -------------------------------------------------------------------------------------------- */
@@ -198,6 +201,8 @@ void fs_unbind_rest(struct flowstate *fs)
 {
 	if (names_unbind_rest(&fs->names))
 		expire_sweep(fs);
+	if (fs->adopted)
+		expire_stale(fs);
 	__atomic_store_n(&fs->arena.header->ready, 1, __ATOMIC_RELEASE);
 }
 

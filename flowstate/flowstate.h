@@ -107,8 +107,7 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 /* Unmaps and leaves the file as it is, for the next start. */
 void fs_close(struct flowstate *fs);
 
-/* Applies new timeouts, limits and NAT; flows with a source address that the NAT would not give any more are ended by
- * fs_tick. max, path, overlap pools and shards cannot change. */
+/* Applies new timeouts, limits and NAT; flows with a source address that the NAT would not give any more end. max, path, overlap pools and shards cannot change. */
 void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg);
 
 /* The id of a name: that of an earlier run if it is known and, for a tunnel, still belongs to the same site and has

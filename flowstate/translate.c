@@ -11,7 +11,8 @@
  *
  * By an egress whose NAT is ours, the source address is always one of the NAT's: the first to be tried is the same for
  * all hosts of a site (so each is paired), the own port is kept where it is free there (which keeps what the host did
- * for its ports to be random, RFC 6056 4), else another one as above. A site tries no more than its share of the addresses.
+ * for its ports to be random, RFC 6056 4), else another one as above. What has
+ * no ports gets no more addresses for a site than its share, toward one destination.
  *
  * By one where the kernel masquerades, all sources become one address. Where there are ports it finds free ones itself, as
  * long as one destination does not have too many flows; what has no ports it cannot tell apart, and drops the second of
@@ -218,30 +219,38 @@ bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
 
 /* ---- addresses ------------------------------------------------------------------------------------------ */
 
-/* Which addresses of a range to try: of the first count, from number at on, so many. */
+/* Which addresses of a range to try: of the first count, from number at on; and how many of them the own site may have,
+ * where there are no ports; 0: all. */
 struct addresses {
 	const struct addr_range *range;
-	uint64_t count, at, tries;
+	uint64_t count, at, own;
 };
 
-static bool other_address(struct search *s, struct tuple *t, const struct addresses *a)
+/* Returns DROP_NONE, DROP_NAT_SITE_LIMIT, or DROP_NAT_EXHAUSTED. */
+static enum drop other_address(struct search *s, struct tuple *t, const struct addresses *a)
 {
+	struct flowstate *fs = s->fs;
 	const struct tuple *orig = &s->orig->t;
-	uint32_t low, ports;
+	uint32_t low, ports, tries = ADDRESS_TRIES;
 	bool has_ports = port_range(orig, &low, &ports);
-	uint64_t tries = a->tries;
+	uint64_t own = 0;
 
 	if (!has_ports)
-		tries *= s->fs->nshards;
+		tries *= fs->nshards;
 	for (uint64_t i = 0, at = a->at; i < tries && i < a->count;
 		i++, at = at + 1 == a->count ? 0 : at + 1) {
 		t->dst = addr_range_at(a->range, at);
 		t->dport = orig->sport;
 		if (candidate_free(s, t) ||
 			(has_ports && other_port(s, t, i ? PORTS_A_POOL_ADDRESS : PORT_TRIES)))
-			return true;
+			return DROP_NONE;
+		if (has_ports || s->reply->ref == REF_NONE)
+			continue;
+		own += head_of(fs, REF_RECORD(s->reply->ref))->realm[FS_ORIG] == s->orig->realm;
+		if (a->own && own == a->own)
+			return DROP_NAT_SITE_LIMIT;
 	}
-	return false;
+	return DROP_NAT_EXHAUSTED;
 }
 
 /* A number that stays the same for one host, or one site. */
@@ -257,7 +266,7 @@ static bool from_overlap_pool(struct search *s, struct tuple *t, bool one)
 {
 	struct flowstate *fs = s->fs;
 	const struct tuple *orig = &s->orig->t;
-	struct addresses a = {.range = &fs->overlap[!addr_is4(&orig->src)], .tries = ADDRESS_TRIES};
+	struct addresses a = {.range = &fs->overlap[!addr_is4(&orig->src)]};
 
 	a.count = one ? 1 : addr_range_count(a.range);
 	if (addr_is_none(&a.range->first))
@@ -269,7 +278,7 @@ static bool from_overlap_pool(struct search *s, struct tuple *t, bool one)
 		if (addr_eq(&at, &orig->src))
 			a.at = (a.at + 1) % a.count;
 	}
-	return other_address(s, t, &a);
+	return other_address(s, t, &a) == DROP_NONE;
 }
 
 static enum drop from_nat_pool(struct search *s, struct tuple *t)
@@ -282,10 +291,8 @@ static enum drop from_nat_pool(struct search *s, struct tuple *t)
 	if (!a.count)
 		return DROP_NAT_FAMILY;
 	a.at = place_of(fs, &nobody, s->orig->realm) % a.count;
-	a.tries = share_of(fs, a.count);
-	if (a.tries > ADDRESS_TRIES)
-		a.tries = ADDRESS_TRIES;
-	return other_address(s, t, &a) ? DROP_NONE : DROP_NAT_EXHAUSTED;
+	a.own = share_of(fs, a.count);
+	return other_address(s, t, &a);
 }
 
 enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, const struct place *orig,

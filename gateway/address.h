@@ -12,6 +12,12 @@ enum drop source_check(const struct addr *src);
  * multicast, broadcast, reserved, the cloud's metadata service. DROP_NONE or DROP_DST_*. */
 enum drop destination_check(const struct gateway *gw, const struct addr *dst);
 
+/* An address of the egress's own NAT. */
+static inline bool address_of_nat(const struct conf_egress *e, const struct addr *a)
+{
+	return e->nat == NAT_POOL && addr_range_has(&e->nat_pool[!addr_is4(a)], a);
+}
+
 /* For a packet that is to begin a flow to the egress: private space and the machine's own networks need
  * private_destinations, the machine itself needs local_services. */
 enum drop egress_check(const struct gateway *gw, const struct tuple *t);

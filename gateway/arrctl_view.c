@@ -21,6 +21,24 @@ uint64_t member_number(const json_t *o, const char *key)
 	return (uint64_t)json_integer_value(json_object_get(o, key));
 }
 
+static void view_egress(const json_t *egress)
+{
+	const json_t *pool = json_object_get(egress, "nat_pool"), *range;
+	size_t i;
+
+	printf("egress    %s, nat %s", member_text(egress, "interface"),
+		pool ? "" : member_text(egress, "nat"));
+	json_array_foreach(pool, i, range) printf("%s%s", i ? ", " : "", json_string_value(range));
+	printf("\n");
+	if (!pool)
+		return;
+	printf("nat       %" PRIu64 " flows", member_number(egress, "nat_flows"));
+	if (json_object_get(egress, "nat_busiest_site"))
+		printf(", the most of site %s: %" PRIu64, member_text(egress, "nat_busiest_site"),
+			member_number(egress, "nat_busiest_site_flows"));
+	printf("\n");
+}
+
 void view_status(struct view *v, const json_t *r)
 {
 	const json_t *egress = json_object_get(r, "egress"), *tunnels = json_object_get(r, "tunnels");
@@ -33,7 +51,7 @@ void view_status(struct view *v, const json_t *r)
 	printf("config    %s, reloads: %" PRIu64 " good, %" PRIu64 " failed\n", member_text(r, "config"),
 		member_number(r, "reloads"), member_number(r, "failed_reloads"));
 	printf("tun       %s\n", member_text(r, "tun"));
-	printf("egress    %s, nat %s\n", member_text(egress, "interface"), member_text(egress, "nat"));
+	view_egress(egress);
 	printf("tunnels   %" PRIu64 " up, %" PRIu64 " down, of %" PRIu64 " sites\n",
 		member_number(tunnels, "up"), member_number(tunnels, "down"), member_number(r, "sites"));
 	printf("flows     %" PRIu64 " of at most %" PRIu64 "\n", member_number(flows, "used"),

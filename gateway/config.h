@@ -39,7 +39,7 @@ struct conf_gateway {
 	bool offload_tso4, offload_tso6, offload_uso, offload_checksum;
 };
 
-enum conf_nat { NAT_NONE, NAT_MASQUERADE };
+enum conf_nat { NAT_NONE, NAT_MASQUERADE, NAT_POOL };
 
 /* A service of the machine itself that branches may reach: proto 0 with port 0 is "any". */
 struct conf_service {
@@ -50,6 +50,9 @@ struct conf_service {
 struct conf_egress {
 	char *interface; /* "auto": the default route's */
 	enum conf_nat nat;
+	bool nat_word;                 /* only while it is read: it is a word */
+	struct addr_range nat_pool[2]; /* NAT_POOL: [0] IPv4, [1] IPv6, one of them may be missing */
+	uint32_t nat_share;            /* percent */
 	struct prefix_list private_destinations;
 	struct conf_service *local_services;
 	size_t nlocal_services;

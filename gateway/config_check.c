@@ -53,6 +53,28 @@ static void check_floors(struct loader *l, struct item *flows)
 	}
 }
 
+/* An address of the pool comes back by the TUN, whoever else has it. */
+static void check_nat_tunnel(struct loader *l, const struct item *it)
+{
+	const struct conf_egress *e = &l->c->egress;
+	const struct conf_tunnel *t = tunnel_of(it);
+	char text[ADDR_STRLEN];
+
+	for (int k = 0; k < 2 && e->nat == NAT_POOL; k++) {
+		if (addr_range_has(&e->nat_pool[k], &t->local))
+			config_error(l, it, "local", "\"%s\" is an address of [egress] nat; expected another",
+				addr_str(&t->local, text));
+		if (!t->remote_any && addr_range_has(&e->nat_pool[k], &t->remote))
+			config_error(l, it, "remote",
+				"\"%s\" is an address of [egress] nat; expected another",
+				addr_str(&t->remote, text));
+		if (addr_range_has(&e->nat_pool[k], &t->interface_address[k].a))
+			config_error(l, it, "interface_address",
+				"\"%s\" is an address of [egress] nat; expected another",
+				addr_str(&t->interface_address[k].a, text));
+	}
+}
+
 static void check_machine(struct loader *l)
 {
 	const struct conf_gateway *g = &l->c->gateway;
@@ -61,6 +83,10 @@ static void check_machine(struct loader *l)
 	if (g->tun && e->interface && strcmp(g->tun, e->interface) == 0)
 		config_error(l, l->items[SECTION_EGRESS], "interface",
 			"\"%s\" is arrd's own TUN; expected another interface", e->interface);
+	for (int k = 0; k < 2 && e->nat == NAT_POOL; k++)
+		if (addr_range_has(&e->nat_pool[k], &g->tun_address[k].a))
+			config_error(l, l->items[SECTION_GATEWAY], "tun_address",
+				"is an address of [egress] nat; expected another");
 	if (e->table >= 253 && e->table <= 255)
 		config_error(l, l->items[SECTION_EGRESS], "table",
 			"\"%u\" is one of the system's own tables; expected another", e->table);
@@ -198,6 +224,7 @@ static void check_tunnel(struct loader *l, struct item *it)
 				"\"%s\" is the local address too; expected that of the branch",
 				addr_str(&t->remote, buf));
 	}
+	check_nat_tunnel(l, it);
 	check_type(l, it);
 	if (!t->automatic_return_routing && t->routes.n == 0)
 		config_warning(l, it, "automatic_return_routing",

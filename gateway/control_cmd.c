@@ -95,6 +95,50 @@ bool control_arg_str(const struct control_request *r, struct jsonw *w, const jso
 
 /* ---- commands --------------------------------------------------------------------------------------- */
 
+static const char *range_text(const struct addr_range *r, char *buf, size_t len)
+{
+	char first[ADDR_STRLEN], last[ADDR_STRLEN];
+
+	snprintf(buf, len, "%s-%s", addr_str(&r->first, first), addr_str(&r->last, last));
+	if (addr_eq(&r->first, &r->last))
+		snprintf(buf, len, "%s", first);
+	return buf;
+}
+
+/* nat, its addresses, and which site has the most flows of them. */
+static void put_nat(struct jsonw *w, const struct gateway *gw)
+{
+	static const char *const kinds[] = {
+		[NAT_NONE] = "none", [NAT_MASQUERADE] = "masquerade", [NAT_POOL] = "pool"};
+	const struct conf_egress *e = &gw->conf->egress;
+	char text[2 * ADDR_STRLEN + 1];
+	uint32_t most = 0;
+	fs_id site = FS_ID_NONE;
+	struct tunnel *t;
+
+	jw_str(w, "nat", kinds[e->nat]);
+	if (e->nat != NAT_POOL)
+		return;
+	jw_open(w, "nat_pool", '[');
+	for (int k = 0; k < 2; k++)
+		if (addr_range_count(&e->nat_pool[k]))
+			jw_str(w, NULL, range_text(&e->nat_pool[k], text, sizeof(text)));
+	jw_close(w, ']');
+	for (uint32_t i = 0; (t = tunnels_at(gw->tunnels, i)); i++) {
+		uint32_t n = fs_site_translated(gw->fs, t->site);
+
+		if (n > most) {
+			most = n;
+			site = t->site;
+		}
+	}
+	jw_u64(w, "nat_flows", fs_attach_flows(gw->fs, gw->egress_id));
+	if (site != FS_ID_NONE) {
+		jw_str(w, "nat_busiest_site", fs_name(gw->fs, site));
+		jw_u64(w, "nat_busiest_site_flows", most);
+	}
+}
+
 static void run_status(struct control_request *r, const json_t *args, struct jsonw *w)
 {
 	const struct gateway *gw = r->gw;
@@ -127,7 +171,7 @@ static void run_status(struct control_request *r, const json_t *args, struct jso
 	jw_str(w, "tun", c->gateway.tun);
 	jw_open(w, "egress", '{');
 	jw_str(w, "interface", gw->egress ? egress_interface(gw->egress) : c->egress.interface);
-	jw_str(w, "nat", c->egress.nat == NAT_MASQUERADE ? "masquerade" : "none");
+	put_nat(w, gw);
 	jw_close(w, '}');
 	jw_open(w, "tunnels", '{');
 	jw_u64(w, "up", up);

@@ -25,7 +25,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <ifaddrs.h>
 #include <libmnl/libmnl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +41,7 @@ struct egress {
 	char interface[IFNAMSIZ];
 	char tun[IFNAMSIZ];
 	struct conf_ifaddr tun_address[2]; /* as given to the TUN */
+	struct addr_range nat_pool[2];     /* as in the rules */
 	bool have6, tun_has6;
 	bool attached;
 	uint32_t max_flows;
@@ -221,11 +221,13 @@ static uint32_t flows_for(long entries)
 			      : (uint32_t)(entries > 2 ? entries / 2 : 1);
 }
 
-/* The limit is the whole machine's: a network namespace other than the first cannot write it. */
-static void check_size(struct egress *e, uint32_t *max_flows)
+/* What is not tracked needs no entries. The limit is the whole machine's: a network namespace other than the first cannot write it. */
+static void check_size(struct egress *e, const struct config *c, uint32_t *max_flows)
 {
 	long need = entries_for(*max_flows), max, buckets;
 
+	if (c->egress.nat == NAT_POOL)
+		return;
 	if (sysctl_was(e->sysctls, NF "max", &max)) {
 		log_warning(e->log, "egress", NULL, "nf_conntrack_max cannot be read; it must be %ld or more",
 			need);
@@ -242,45 +244,9 @@ static void check_size(struct egress *e, uint32_t *max_flows)
 	if (sysctl_get(NF "max", &max) || max >= need)
 		return;
 	log_warning(e->log, "egress", NULL,
-		"nf_conntrack_max is %ld and cannot be raised to %ld: flows.max is lowered from %u to %u",
-		max, need, *max_flows, flows_for(max));
+		"nf_conntrack_max is %ld and cannot be raised to %ld: flows.max is lowered from %u to %u%s", max, need,
+		*max_flows, flows_for(max), max_flows == &e->max_flows ? " with the next start" : "");
 	*max_flows = flows_for(max);
-}
-
-/* ---- what can only be said ----------------------------------------------------------------------------- */
-
-static bool is_underlay(const struct config *c, const struct sockaddr *sa)
-{
-	struct addr a;
-
-	if (!sa || sa->sa_family != AF_INET)
-		return false;
-	a = addr_from4(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr);
-	for (size_t i = 0; i < c->ntunnels; i++)
-		if (addr_eq(&c->tunnels[i].local, &a))
-			return true;
-	return false;
-}
-
-static void check_underlay(struct egress *e, const struct config *c)
-{
-	struct ifaddrs *list;
-	char text[ADDR_STRLEN];
-
-	if (getifaddrs(&list))
-		return;
-	for (const struct ifaddrs *i = list; i; i = i->ifa_next) {
-		if (!is_underlay(c, i->ifa_addr) || sysctl_rp_filter(i->ifa_name) != 1)
-			continue;
-		struct addr a =
-			addr_from4(((const struct sockaddr_in *)(const void *)i->ifa_addr)->sin_addr.s_addr);
-
-		log_notice(e->log, "egress", NULL,
-			"%s (%s): rp_filter is strict; a branch whose way back leaves by another interface "
-			"is not heard",
-			i->ifa_name, addr_str(&a, text));
-	}
-	freeifaddrs(list);
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------- */
@@ -350,6 +316,9 @@ static int apply(struct egress *e, const struct config *c, char *err, size_t err
 	bool nat, before = ruleset_egress(interface, &nat);
 	int rc;
 
+	rc = check_pool(c, e->log, err, errlen);
+	if (rc)
+		return rc;
 	e->have6 = access("/proc/sys/net/ipv6", F_OK) == 0;
 	if (!e->have6)
 		log_notice(e->log, "egress", NULL, "this kernel has no IPv6: branches get IPv4 only");
@@ -359,6 +328,9 @@ static int apply(struct egress *e, const struct config *c, char *err, size_t err
 	rc = load_rules(e, c, err, errlen);
 	if (rc)
 		return rc;
+	memset(e->nat_pool, 0, sizeof(e->nat_pool));
+	if (c->egress.nat == NAT_POOL)
+		memcpy(e->nat_pool, c->egress.nat_pool, sizeof(e->nat_pool));
 	if (before && (nat != (c->egress.nat == NAT_MASQUERADE) || strcmp(interface, e->interface) != 0))
 		forget_untrue(e, c);
 	sysctls_begin(e->sysctls);
@@ -366,7 +338,7 @@ static int apply(struct egress *e, const struct config *c, char *err, size_t err
 	want_timeouts(e, c);
 	want_rp_filter(e);
 	want_forwarding(e);
-	check_underlay(e, c);
+	check_underlay(c, e->log);
 	return 0;
 }
 
@@ -404,7 +376,7 @@ int egress_up(struct egress **out, const struct config *c, struct log *log, uint
 		rc = apply(e, c, err, errlen);
 	if (rc)
 		goto fail;
-	check_size(e, max_flows);
+	check_size(e, c, max_flows);
 	e->max_flows = *max_flows;
 	sysctls_end(e->sysctls);
 	counters_add(e->dropped, NULL); /* what an earlier run counted is not this one's */
@@ -487,7 +459,7 @@ static int change(struct egress *e, const struct config *c, char *err, size_t er
 
 	if (rc)
 		return rc;
-	check_size(e, &e->max_flows); /* it was lowered, and that was said, at start */
+	check_size(e, c, &e->max_flows); /* unless it was lowered at start */
 	sysctls_end(e->sysctls);
 	return e->attached ? egress_attach(e, c, err, errlen) : 0;
 }
@@ -592,6 +564,11 @@ void egress_forget(struct egress *e, const struct tuple *orig)
 void egress_forget_outside(struct egress *e, const struct tuple *orig)
 {
 	conntrack_forget(e->conntrack, orig, 0);
+}
+
+bool egress_tracked(const struct egress *e, const struct addr *src)
+{
+	return !addr_range_has(&e->nat_pool[!addr_is4(src)], src);
 }
 
 void egress_flush(struct egress *e)

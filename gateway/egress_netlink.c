@@ -34,6 +34,7 @@ static size_t nfamilies(bool have6)
 struct rule {
 	uint8_t family;
 	uint32_t priority, mark, mask, table;
+	struct prefix dst; /* len 0: any */
 };
 
 struct route {
@@ -91,6 +92,10 @@ static int on_rule(const struct nlmsghdr *nlh, void *arg)
 			break;
 		case FRA_TABLE:
 			r.table = u32_of(at);
+			break;
+		case FRA_DST:
+			if (rtnl_get_addr(at, h->family, &r.dst.a))
+				r.dst.len = (uint8_t)(h->dst_len + (h->family == AF_INET ? 96 : 0));
 			break;
 		default:
 			break;
@@ -180,8 +185,14 @@ static int change_rule(struct rtnl *nl, uint16_t type, uint16_t flags, const str
 	h->action = FR_ACT_TO_TBL;
 	mnl_attr_put_u8(nlh, FRA_PROTOCOL, RTNL_PROTO_ARRD);
 	mnl_attr_put_u32(nlh, FRA_PRIORITY, r->priority);
-	mnl_attr_put_u32(nlh, FRA_FWMARK, r->mark);
-	mnl_attr_put_u32(nlh, FRA_FWMASK, r->mask);
+	if (r->mark) {
+		mnl_attr_put_u32(nlh, FRA_FWMARK, r->mark);
+		mnl_attr_put_u32(nlh, FRA_FWMASK, r->mask);
+	}
+	if (r->dst.len) {
+		h->dst_len = (uint8_t)(r->dst.len - (r->family == AF_INET ? 96 : 0));
+		rtnl_put_addr(nlh, FRA_DST, &r->dst.a);
+	}
 	mnl_attr_put_u32(nlh, FRA_TABLE, r->table);
 	return rtnl_talk(nl, nlh);
 }
@@ -226,7 +237,7 @@ static struct prefix everything(uint8_t family)
 static bool rule_eq(const struct rule *a, const struct rule *b)
 {
 	return a->family == b->family && a->priority == b->priority && a->mark == b->mark &&
-	       a->mask == b->mask && a->table == b->table;
+	       a->mask == b->mask && a->table == b->table && prefix_eq(&a->dst, &b->dst);
 }
 
 /* Without its rule a mark means nothing, and answers that still get it would fall to the machine's own networks: the
@@ -238,7 +249,38 @@ static int remove_rule(struct rtnl *nl, const struct rule *r, uint32_t in_use)
 	return n < 0 ? n : change_rule(nl, RTM_DELRULE, 0, r);
 }
 
-/* The blackhole stands before the rule does, so that a marked packet never goes on to the next rule, which
+static bool is_among(const struct rule *r, const struct rule *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (rule_eq(r, &list[i]))
+			return true;
+	return false;
+}
+
+/* A range of 64 bits is at most this many prefixes; one more for the mark. */
+#define RULES_MAX 127u
+
+/* What is to lead to T: what carries the mark, and what is addressed to the NAT that is ours. Returns their number. */
+static size_t rules_wanted(const struct conf_egress *c, uint8_t family, struct rule want[static RULES_MAX])
+{
+	const struct rule marked = {.family = family,
+		.priority = c->rule_priority,
+		.mark = c->mark,
+		.mask = c->mark,
+		.table = c->table};
+	struct addr_range pool = c->nat_pool[family == AF_INET6];
+	bool more = c->nat == NAT_POOL && addr_range_count(&pool) > 0;
+	size_t n = 0;
+
+	want[n++] = marked;
+	while (more && n < RULES_MAX) {
+		want[n] = (struct rule){.family = family, .priority = c->rule_priority, .table = c->table};
+		more = addr_range_next_prefix(&pool, &want[n++].dst);
+	}
+	return n;
+}
+
+/* The blackhole stands before the rules do, so that such a packet never goes on to the next rule, which
  * would find the machine's own network of the same addresses. */
 static int policy_up_family(struct rtnl *nl, const struct conf_egress *c, uint8_t family)
 {
@@ -248,25 +290,23 @@ static int policy_up_family(struct rtnl *nl, const struct conf_egress *c, uint8_
 		.table = c->table,
 		.metric = METRIC_LAST,
 		.dst = everything(family)};
-	struct rule want = {.family = family,
-		.priority = c->rule_priority,
-		.mark = c->mark,
-		.mask = c->mark,
-		.table = c->table};
+	struct rule want[RULES_MAX];
+	size_t n = rules_wanted(c, family, want);
 	struct found f = {0};
-	bool there = false;
+	bool new = false;
 	int missing = add_route(nl, &hole);
 	int rc = missing < 0 ? missing : find_rules(nl, family, &f);
 
+	for (size_t i = 0; i < n && !rc; i++)
+		if (!is_among(&want[i], f.rules, f.nrules)) {
+			rc = change_rule(nl, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &want[i]);
+			new = true;
+		}
 	for (size_t i = 0; i < f.nrules && !rc; i++)
-		there = there || rule_eq(&f.rules[i], &want);
-	if (!rc && !there)
-		rc = change_rule(nl, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &want);
-	for (size_t i = 0; i < f.nrules && !rc; i++)
-		if (!rule_eq(&f.rules[i], &want))
+		if (!is_among(&f.rules[i], want, n))
 			rc = remove_rule(nl, &f.rules[i], c->mark);
 	found_clear(&f);
-	return rc ? rc : missing || !there;
+	return rc ? rc : missing || new;
 }
 
 int policy_up(const struct conf_egress *c, bool have6, char *err, size_t errlen)

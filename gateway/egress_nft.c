@@ -190,6 +190,22 @@ static int put_ends(
 	return 0;
 }
 
+/* The addresses of arrd's own NAT. */
+static void put_pool(FILE *f, const struct ruleset *r, bool is4)
+{
+	const struct conf_egress *e = &r->conf->egress;
+	const struct addr_range *pool = &e->nat_pool[!is4];
+	char first[ADDR_STRLEN], last[ADDR_STRLEN];
+	int v = is4 ? 4 : 6;
+
+	fprintf(f,
+		"add set inet arrd nat%d { type ipv%d_addr; flags interval; }\nflush set inet arrd nat%d\n",
+		v, v, v);
+	if (e->nat == NAT_POOL && addr_range_count(pool))
+		fprintf(f, "add element inet arrd nat%d { %s-%s }\n", v, addr_str(&pool->first, first),
+			addr_str(&pool->last, last));
+}
+
 /* Before conntrack.
  *
  * The zone: a host behind the machine (its own network, if it is a router for that too) may begin a connection
@@ -197,7 +213,7 @@ static int put_ends(
  * the two lost its answers to the other. With a zone for the original direction they are two; reply tuples
  * stay in the common zone, where NAT keeps them apart, and where answers are found without one.
  *
- * notrack: GRE or ESP in conntrack would cost an entry and a look-up a packet for nothing. What a branch sends to these
+ * notrack: what arrd's own NAT has translated the kernel only forwards. GRE or ESP in conntrack would cost an entry and a look-up a packet for nothing. What a branch sends to these
  * ends is not tracked either, and dropped for that by the chain from_tun. */
 static int put_raw(FILE *f, const struct ruleset *r)
 {
@@ -214,6 +230,8 @@ static int put_raw(FILE *f, const struct ruleset *r)
 		if (put_ends(f, r, "ipsec", TUNNEL_IPSEC, true, is4) ||
 			put_ends(f, r, "gre_peers", TUNNEL_GRE, false, is4))
 			return -ENOMEM;
+	put_pool(f, r, true);
+	put_pool(f, r, false);
 	fputs("table inet arrd {\n"
 	      "	chain raw_in {\n"
 	      "		type filter hook prerouting priority raw; policy accept;\n",
@@ -226,6 +244,12 @@ static int put_raw(FILE *f, const struct ruleset *r)
 	      "		udp dport { 500, 4500 } ip daddr @ipsec4 notrack accept comment \"underlay\"\n"
 	      "		udp dport { 500, 4500 } ip6 daddr @ipsec6 notrack accept comment \"underlay\"\n",
 		f);
+	if (r->conf->egress.nat == NAT_POOL)
+		fputs("		ip daddr @nat4 notrack accept comment \"to arrd's NAT\"\n"
+		      "		ip6 daddr @nat6 notrack accept comment \"to arrd's NAT\"\n"
+		      "		iifname $TUN ip saddr @nat4 notrack accept comment \"from arrd's NAT\"\n"
+		      "		iifname $TUN ip6 saddr @nat6 notrack accept comment \"from arrd's NAT\"\n",
+			f);
 	fprintf(f, "		iifname $TUN ct original zone set %d comment \"apart from others' tuples\"\n",
 		EGRESS_ZONE);
 	fputs("	}\n"
@@ -237,8 +261,13 @@ static int put_raw(FILE *f, const struct ruleset *r)
 	      "		meta l4proto 50 ip saddr @ipsec4 notrack accept comment \"underlay\"\n"
 	      "		meta l4proto 50 ip6 saddr @ipsec6 notrack accept comment \"underlay\"\n"
 	      "		udp sport { 500, 4500 } ip saddr @ipsec4 notrack accept comment \"underlay\"\n"
-	      "		udp sport { 500, 4500 } ip6 saddr @ipsec6 notrack accept comment \"underlay\"\n"
-	      "	}\n"
+	      "		udp sport { 500, 4500 } ip6 saddr @ipsec6 notrack accept comment \"underlay\"\n",
+		f);
+	if (r->conf->egress.nat == NAT_POOL)
+		fputs("		ip daddr @nat4 notrack accept comment \"to arrd's NAT\"\n"
+		      "		ip6 daddr @nat6 notrack accept comment \"to arrd's NAT\"\n",
+			f);
+	fputs("	}\n"
 	      "}\n",
 		f);
 	return 0;
@@ -251,8 +280,18 @@ static int put_raw(FILE *f, const struct ruleset *r)
 static void put_prerouting(FILE *f, const struct ruleset *r)
 {
 	fputs("table inet arrd {\n"
-	      "	chain from_tun {\n"
-	      "		ct state invalid,untracked counter name branch_invalid drop\n"
+	      "	chain from_tun {\n",
+		f);
+	/* What is addressed to the tunnels' own ends is not tracked either, and must not pass as translated. */
+	if (r->conf->egress.nat == NAT_POOL)
+		fputs("		meta l4proto 50 ip daddr @ipsec4 counter name branch_invalid drop\n"
+		      "		meta l4proto 50 ip6 daddr @ipsec6 counter name branch_invalid drop\n"
+		      "		udp dport { 500, 4500 } ip daddr @ipsec4 counter name branch_invalid drop\n"
+		      "		udp dport { 500, 4500 } ip6 daddr @ipsec6 counter name branch_invalid drop\n"
+		      "		ip saddr @nat4 accept comment \"translated by arrd\"\n"
+		      "		ip6 saddr @nat6 accept comment \"translated by arrd\"\n",
+			f);
+	fputs("		ct state invalid,untracked counter name branch_invalid drop\n"
 	      "		ct direction original ct mark set ct mark | $BIT comment \"begun by a branch\"\n"
 	      "	}\n"
 	      "	chain prerouting {\n"
@@ -287,7 +326,9 @@ static void put_output(FILE *f)
 static void put_service(FILE *f, const struct conf_service *s)
 {
 	fputs("		", f);
-	if (s->proto)
+	if (s->proto == IPPROTO_ICMP)
+		fputs("meta l4proto { 1, 58 } ", f); /* of either family */
+	else if (s->proto)
 		fprintf(f, "meta l4proto %u ", s->proto);
 	if (s->port)
 		fprintf(f, "th dport %u ", s->port);
@@ -360,7 +401,7 @@ static void put_forward(FILE *f, const struct ruleset *r)
  * on the TUN that would only count as packets without a flow. */
 static void put_postrouting(FILE *f, const struct ruleset *r)
 {
-	bool nat = r->conf->egress.nat == NAT_MASQUERADE;
+	bool nat = r->conf->egress.nat == NAT_MASQUERADE, guarded = r->conf->egress.nat != NAT_NONE;
 
 	fputs("table inet arrd {\n"
 	      "	chain nat {\n"
@@ -371,14 +412,16 @@ static void put_postrouting(FILE *f, const struct ruleset *r)
 	      "		ip6 daddr ff00::/8 drop comment \"not for the TUN\"\n"
 	      "	}\n",
 		f);
-	if (nat)
-		fputs("	chain leaving {\n"
-		      "		ct status snat accept\n"
-		      "		ct direction reply ct mark & $BIT == 0 accept\n"
-		      "		counter name branch_untranslated drop"
-		      " comment \"no branch's source leaves\"\n"
-		      "	}\n",
-			f);
+	if (guarded)
+		fprintf(f,
+			"	chain leaving {\n"
+			"%s"
+			"		ct direction reply ct mark & $BIT == 0 accept\n"
+			"		counter name branch_untranslated drop"
+			" comment \"no branch's source leaves\"\n"
+			"	}\n",
+			nat ? "		ct status snat accept\n"
+			    : "		ip saddr @nat4 accept\n		ip6 saddr @nat6 accept\n");
 	fprintf(f,
 		"	chain guard {\n"
 		"		type filter hook postrouting priority srcnat + 10; policy accept;\n"
@@ -386,7 +429,7 @@ static void put_postrouting(FILE *f, const struct ruleset *r)
 		"%s"
 		"	}\n"
 		"}\n",
-		nat ? "		iifname $TUN oifname $OUT goto leaving\n" : "");
+		guarded ? "		iifname $TUN oifname $OUT goto leaving\n" : "");
 	put_timeout_rules(f, r, "to_tun");
 	/* From our own IKE ports a branch's packets would speak as the gateway, and their answers be taken for its. */
 	if (nat && has_ipsec(r->conf))

@@ -55,6 +55,14 @@ void sysctls_end(struct sysctls *s);
 /* Gives everything back, last changed first, and removes the file. */
 void sysctls_restore(struct sysctls *s);
 
+/* ---- egress_check.c: what does not go with the configuration ---------------------------------------------- */
+
+/* Logs what may keep branches from being heard. */
+void check_underlay(const struct config *c, struct log *log);
+/* The addresses of arrd's own NAT: none may be the machine's own (-EINVAL with err), and they should not be on a
+ * network that it is connected to, which is logged. */
+int check_pool(const struct config *c, struct log *log, char *err, size_t errlen);
+
 /* ---- egress_nft.c: the table inet arrd ----------------------------------------------------------------- */
 
 struct ruleset {

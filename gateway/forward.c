@@ -58,6 +58,10 @@ static enum drop begin(struct path *path, struct item *it)
 	d = destination_check(gw, &it->p.t.dst);
 	if (d)
 		return d;
+	/* From outside it is a late answer, or a stranger's try: not for a branch that is our default route. From a branch it
+	 * is meant for another one. */
+	if (address_of_nat(&gw->conf->egress, &it->p.t.dst))
+		return it->from ? DROP_DST_NAT : DROP_NO_FLOW;
 	t = routes_find(path->routes, &it->p.t.dst, FS_ID_NONE, path->now);
 	/* What is routed to the site that it comes from leaves by the egress, like everything a site has no
 	 * route for: a branch that is our default route (we are the branch then) may well be asked for the

@@ -94,6 +94,11 @@ static void flow_config(const struct config *c, struct fs_config *f)
 	f->tcp_loose = c->flows.tcp_loose;
 	f->pool4 = c->egress.overlap_pool4;
 	f->pool6 = c->egress.overlap_pool6;
+	f->nat = c->egress.nat == NAT_NONE   ? FS_NAT_NONE
+		 : c->egress.nat == NAT_POOL ? FS_NAT_POOL
+					     : FS_NAT_KERNEL;
+	memcpy(f->nat_pool, c->egress.nat_pool, sizeof(f->nat_pool));
+	f->nat_share = c->egress.nat_share;
 }
 
 static void early_end(void *arg, uint32_t flow)
@@ -104,7 +109,7 @@ static void early_end(void *arg, uint32_t flow)
 	fs_half(gw->fs, flow, FS_ORIG, &h[0]);
 	fs_half(gw->fs, flow, FS_REPLY, &h[1]);
 	/* What conntrack calls original is the first packet as the TUN showed it. */
-	if (h[1].realm == gw->egress_id) {
+	if (h[1].realm == gw->egress_id && egress_tracked(gw->egress, &h[1].t.dst)) {
 		struct tuple t = tuple_turned(&h[1].t);
 
 		egress_forget(gw->egress, &t);

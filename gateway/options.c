@@ -39,7 +39,6 @@ const struct section_info sections[SECTION_COUNT] = {
 /* ... or which fills several members. */
 #define WHOLE(section, k) section, #k, 0
 
-static const struct value_word nat_words[] = {{"none", NAT_NONE}, {"masquerade", NAT_MASQUERADE}, {NULL, 0}};
 static const struct value_word type_words[] = {{"gre", TUNNEL_GRE}, {"ipsec", TUNNEL_IPSEC}, {NULL, 0}};
 static const struct value_word mtu_words[] = {{"auto", MTU_AUTO}, {NULL, 0}};
 static const struct value_word mss_words[] = {{"auto", MSS_AUTO}, {"off", MSS_OFF}, {NULL, 0}};
@@ -103,8 +102,12 @@ static const struct option options[] = {
 
 	{EGRESS(interface), &value_ifname, {.words = interface_words}, .dflt = "auto", .reloadable = true,
 		.help = "interface that packets of branches leave by; auto: the default route's"},
-	{EGRESS(nat), &value_nat, {.words = nat_words}, .dflt = "masquerade", .reloadable = true,
-		.help = "masquerade: on the machine's own address; none: packets leave as they are"},
+	{WHOLE(SECTION_EGRESS, nat), &value_nat, .dflt = "masquerade", .reloadable = true,
+		.help = "masquerade: on the machine's own address; none: packets leave as they are; "
+			"addresses: "
+			"arrd's own NAT on these"},
+	{EGRESS(nat_share), &value_u32, {1, 100}, .dflt = "50", .reloadable = true,
+		.help = "percent of the flows that NAT can tell apart to one destination, for one site"},
 	{EGRESS(private_destinations), &value_prefixes, .reloadable = true,
 		.help = "prefixes of private space that branches may reach by this egress"},
 	{WHOLE(SECTION_EGRESS, local_services), &value_services, .reloadable = true,

@@ -150,26 +150,6 @@ static int parse_bit(void *field, const char *s, const struct value_type *t, con
 	return 0;
 }
 
-static int parse_nat(void *field, const char *s, const struct value_type *t, const struct value_range *r,
-	const struct complaint *c)
-{
-	char first[ADDR_STRLEN];
-	struct addr a;
-	uint32_t v = 0;
-	int err;
-
-	snprintf(first, sizeof(first), "%.*s", (int)strcspn(s, "-/"), s);
-	if (addr_parse(first, &a) == 0)
-		return value_bad(c,
-			VALUE_SHOWN ": arrd's own NAT on an address or range is not in this version; "
-				    "expected none or masquerade",
-			s);
-	err = to_number(s, t, r, c, &v);
-	if (!err)
-		*(enum conf_nat *)field = (enum conf_nat)v;
-	return err;
-}
-
 static int parse_tunnel_type(void *field, const char *s, const struct value_type *t,
 	const struct value_range *r, const struct complaint *c)
 {
@@ -222,9 +202,8 @@ static bool eq_u32(const void *a, const void *b)
 	return *(const uint32_t *)a == *(const uint32_t *)b;
 }
 
-static_assert(sizeof(enum conf_nat) == 4 && sizeof(enum conf_tunnel_type) == 4 &&
-		      sizeof(enum log_level) == 4 && sizeof(enum conf_ipsec_mode) == 4 &&
-		      sizeof(enum conf_crypto) == 4,
+static_assert(sizeof(enum conf_tunnel_type) == 4 && sizeof(enum log_level) == 4 &&
+		      sizeof(enum conf_ipsec_mode) == 4 && sizeof(enum conf_crypto) == 4,
 	"eq_u32 compares enums too");
 
 static bool eq_gre_key(const void *a, const void *b)
@@ -302,7 +281,6 @@ const struct value_type value_seconds = {
 	.what = "seconds", .bounded = true, .parse = parse_u32, .eq = eq_u32};
 const struct value_type value_bit = {
 	.what = "a number with exactly one bit set", .parse = parse_bit, .eq = eq_u32};
-const struct value_type value_nat = {.words_only = true, .parse = parse_nat, .eq = eq_u32};
 const struct value_type value_tunnel_type = {.words_only = true, .parse = parse_tunnel_type, .eq = eq_u32};
 const struct value_type value_log_level = {
 	.what = "error, warning, notice, info or debug", .parse = parse_log_level, .eq = eq_u32};

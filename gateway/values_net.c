@@ -223,6 +223,86 @@ static int parse_pool(void *field, const char *s, const struct value_type *t, co
 	return 0;
 }
 
+/* ---- nat ----------------------------------------------------------------------------------------- */
+
+/* All of the range, which may reach over what is in between. */
+static bool range_is_hosts(struct addr_range r)
+{
+	struct prefix p;
+	bool more = true;
+
+	while (more) {
+		more = addr_range_next_prefix(&r, &p);
+		for (size_t i = 0; i < sizeof(never_hosts) / sizeof(never_hosts[0]); i++)
+			if (prefix_overlap(&never_hosts[i], &p))
+				return false;
+	}
+	return true;
+}
+
+#define NAT_POOL_MAX 65536u
+
+static int parse_nat_pool(struct addr_range *out, const char *s, const struct complaint *c)
+{
+	const char *dash = strchr(s, '-');
+	char first[ADDR_STRLEN] = "";
+
+	if ((size_t)(dash ? dash - s : 0) >= sizeof(first))
+		dash = NULL;
+	snprintf(first, sizeof(first), "%.*s", dash ? (int)(dash - s) : (int)sizeof(first) - 1, s);
+	if (addr_parse(dash ? first : s, &out->first) || addr_parse(dash ? dash + 1 : s, &out->last))
+		return value_bad(
+			c, VALUE_SHOWN " is not valid; expected masquerade, none, or ADDRESS[-ADDRESS]", s);
+	if (addr_is4(&out->first) != addr_is4(&out->last))
+		return value_bad(c, VALUE_SHOWN " has ends of two families; expected a range of one", s);
+	if (memcmp(out->first.b, out->last.b, sizeof(out->first.b)) > 0)
+		return value_bad(c, VALUE_SHOWN " ends before it begins; expected FIRST-LAST", s);
+	if (memcmp(out->first.b, out->last.b, 8) != 0 || addr_range_count(out) > NAT_POOL_MAX)
+		return value_bad(c, VALUE_SHOWN " is too large; expected at most 65536 addresses", s);
+	if (!range_is_hosts(*out))
+		return value_bad(c, not_host, s);
+	return 0;
+}
+
+/* field is the struct conf_egress. */
+static int parse_nat(void *field, const char *s, const struct value_type *t, const struct value_range *r,
+	const struct complaint *c)
+{
+	struct conf_egress *e = field;
+	struct addr_range new, *slot;
+	int err;
+
+	(void)t;
+	(void)r;
+	if (strcmp(s, "masquerade") == 0 || strcmp(s, "none") == 0) {
+		if (e->nat_word || e->nat == NAT_POOL)
+			return value_bad(c, VALUE_SHOWN " stands beside another; expected it alone", s);
+		e->nat_word = true;
+		e->nat = *s == 'm' ? NAT_MASQUERADE : NAT_NONE;
+		return 0;
+	}
+	err = parse_nat_pool(&new, s, c);
+	if (err)
+		return err;
+	if (e->nat_word)
+		return value_bad(
+			c, VALUE_SHOWN " stands beside masquerade or none; expected one or the other", s);
+	slot = &e->nat_pool[!addr_is4(&new.first)];
+	if (!addr_is_none(&slot->first))
+		return -EEXIST;
+	*slot = new;
+	e->nat = NAT_POOL;
+	return 0;
+}
+
+static bool eq_nat(const void *a, const void *b)
+{
+	const struct conf_egress *x = a, *y = b;
+
+	return x->nat == y->nat && addr_range_eq(&x->nat_pool[0], &y->nat_pool[0]) &&
+	       addr_range_eq(&x->nat_pool[1], &y->nat_pool[1]);
+}
+
 static bool eq_pools(const void *a, const void *b)
 {
 	const struct conf_egress *x = a, *y = b;
@@ -318,6 +398,12 @@ const struct value_type value_pools = {.what = "a list of at most one IPv4 and o
 	.fills = true,
 	.parse = parse_pool,
 	.eq = eq_pools};
+const struct value_type value_nat = {
+	.what = "masquerade, none, or a list of at most one IPv4 and one IPv6 ADDRESS[-ADDRESS]",
+	.list = true,
+	.needs_one = true,
+	.parse = parse_nat,
+	.eq = eq_nat};
 const struct value_type value_services = {.what = "a list of icmp, tcp/PORT, udp/PORT or any",
 	.list = true,
 	.parse = parse_service,

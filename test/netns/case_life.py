@@ -44,7 +44,7 @@ def slow_net(c, lan=False, **more):
     net.gateway.start()
     net.ear = ear
     net.tagserver(rate=RATE)
-    net.wirewatch(private="10.0.0.0/8" if more.get("nat") == "masquerade" else None)
+    net.wirewatch(private="10.0.0.0/8" if more.get("nat", "none") != "none" else None)
     return net
 
 

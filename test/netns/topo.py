@@ -24,6 +24,7 @@ GW_EGRESS, GW_EGRESS6 = "198.18.0.1", "2001:db8:18::1"
 GW_WAN, GW_WAN6 = "203.0.113.1", "2001:db8:113::1"
 HOST, HOST6 = "10.0.1.5", "fd00:10:0:1::5"
 IF_GW, IF_GW6 = "10.213.0.1", "fd00:213::1"
+POOL = ["192.0.2.8-192.0.2.9", "2001:db8:2::8-2001:db8:2::9"]  # of arrd's own NAT, routed to the gateway by inet
 TAGGED = 7000     # port of the tagserver, TCP and UDP
 SLOW = 7001       # of the one that answers at a limited rate
 TUNNEL_MTU = {4: 1476, 6: 1456}  # plain GRE; each of key, checksum and sequence number takes 4 octets more

@@ -82,11 +82,12 @@ static void lines(void **state)
 	CHECK_BAD(cases);
 }
 
-#define MTU    " is not valid; expected a number, 1280 to 65520"
-#define IFNAME " is not valid; expected an interface name of 1 to 15 of A-Z a-z 0-9 _ . -"
-#define SIZE   " is not valid; expected a size in octets, k, M or G, 65536 to 268435456"
-#define NAT    ": arrd's own NAT on an address or range is not in this version; expected none or masquerade"
-#define PORT   " names no port; expected a number, 1 to 65535, behind the slash"
+#define MTU        " is not valid; expected a number, 1280 to 65520"
+#define IFNAME     " is not valid; expected an interface name of 1 to 15 of A-Z a-z 0-9 _ . -"
+#define SIZE       " is not valid; expected a size in octets, k, M or G, 65536 to 268435456"
+#define NAT        " is not valid; expected masquerade, none, or ADDRESS[-ADDRESS]"
+#define NOT_A_HOST " cannot be a host's address; expected a unicast address, neither loopback nor link-local"
+#define PORT       " names no port; expected a number, 1 to 65535, behind the slash"
 #define NETWORK                                                                                              \
 	" is the address of the network itself, or its broadcast address; expected one of a host in it"
 #define LENGTH                                                                                               \
@@ -129,11 +130,30 @@ static const struct {
 	{"gateway", "socket_buffer", "1k", SIZE},
 	{"gateway", "offload_uso", "maybe", " is not valid; expected yes or no"},
 	{"egress", "interface", "arr0", " is arrd's own TUN; expected another interface"},
-	{"egress", "nat", "yes", " is not valid; expected none or masquerade"},
-	{"egress", "nat", "192.0.2.1", NAT},
-	{"egress", "nat", "192.0.2.1-192.0.2.9", NAT},
+	{"egress", "nat", "yes", NAT},
+	{"egress", "nat", "192.0.2.1-", NAT},
+	{"egress", "nat", "-192.0.2.1", NAT},
 	{"egress", "nat", "192.0.2.0/24", NAT},
-	{"egress", "nat", "2001:db8::/64", NAT},
+	{"egress", "nat", "192.0.2.1-192.0.2.2-192.0.2.3", NAT},
+	{"egress", "nat", "192.0.2.9-192.0.2.1", " ends before it begins; expected FIRST-LAST"},
+	{"egress", "nat", "192.0.2.1-2001:db8::1", " has ends of two families; expected a range of one"},
+	{"egress", "nat", "100.0.0.0-100.1.0.0", " is too large; expected at most 65536 addresses"},
+	{"egress", "nat", "2001:db8::-2001:db8:0:1::", " is too large; expected at most 65536 addresses"},
+	{"egress", "nat", "127.0.0.1", NOT_A_HOST},
+	{"egress", "nat", "126.255.255.255-128.0.0.0", " is too large; expected at most 65536 addresses"},
+	{"egress", "nat", "126.255.255.255-127.0.0.1", NOT_A_HOST},
+	{"egress", "nat", "223.255.255.250-224.0.0.1", NOT_A_HOST},
+	{"egress", "nat", "none, masquerade", " stands beside another; expected it alone", "masquerade"},
+	{"egress", "nat", "192.0.2.1, none", " stands beside another; expected it alone", "none"},
+	{"egress", "nat", "masquerade, 192.0.2.1",
+		" stands beside masquerade or none; expected one or the other", "192.0.2.1"},
+	{"egress", "nat", "192.0.2.1, 192.0.2.3",
+		" is the second of its family; expected masquerade, none, or a list of at most one IPv4 and "
+		"one IPv6 "
+		"ADDRESS[-ADDRESS]",
+		"192.0.2.3"},
+	{"egress", "nat_share", "0", " is not valid; expected a number, 1 to 100"},
+	{"egress", "nat_share", "101", " is not valid; expected a number, 1 to 100"},
 	{"egress", "local_services", "tcp", " is not a service; expected icmp, tcp/PORT, udp/PORT or any"},
 	{"egress", "local_services", "icmp, tcp/0", PORT, "tcp/0"},
 	{"egress", "local_services", "udp/65536", PORT},
@@ -235,6 +255,18 @@ static void comparisons(void **state)
 		      "name once"},
 		{"[site s]\n" A "site = s\n[site s]\n", "x.conf:7: [site s]: the name is taken by the "
 							"section at x.conf:1; expected each name once"},
+		/* addresses of arrd's own NAT are nobody's else */
+		{"[gateway]\ntun_address = 192.0.2.8/24\n[egress]\nnat = 192.0.2.8\n",
+			"x.conf:2: [gateway] tun_address: is an address of [egress] nat; expected another"},
+		{"[egress]\nnat = 198.51.100.0-198.51.100.9, 2001:db8::1\n" A
+		 "interface_address = 10.0.0.1/31\ninterface_address = 2001:db8::1/64\n",
+			"x.conf:5: [tunnel a] local: \"198.51.100.1\" is an address of [egress] nat; "
+			"expected another\n"
+			"x.conf:7: [tunnel a] interface_address: \"2001:db8::1\" is an address of [egress] "
+			"nat; "
+			"expected another"},
+		{"[egress]\nnat = 203.0.113.1\n" A, "x.conf:6: [tunnel a] remote: \"203.0.113.1\" is an "
+						    "address of [egress] nat; expected another"},
 		/* endpoints */
 		{B T("a", "203.0.113.2"),
 			"x.conf:8: [tunnel a] remote: local, remote and the missing gre_key are those of "

@@ -182,6 +182,18 @@ static void test_status(void **state)
 	expect(a, "result.flows.used", "1");
 	expect(a, "result.flows.max", "100000");
 	json_decref(a);
+
+	t->gw.conf->egress.nat = NAT_POOL;
+	assert_int_equal(addr_parse("192.0.2.8", &t->gw.conf->egress.nat_pool[0].first), 0);
+	assert_int_equal(addr_parse("192.0.2.9", &t->gw.conf->egress.nat_pool[0].last), 0);
+	assert_int_equal(addr_parse("2001:db8::8", &t->gw.conf->egress.nat_pool[1].first), 0);
+	t->gw.conf->egress.nat_pool[1].last = t->gw.conf->egress.nat_pool[1].first;
+	a = ask(t, "{\"command\":\"status\"}");
+	expect(a, "result.egress.nat", "pool");
+	expect(a, "result.egress.nat_pool.0", "192.0.2.8-192.0.2.9");
+	expect(a, "result.egress.nat_pool.1", "2001:db8::8");
+	expect(a, "result.egress.nat_flows", "1");
+	json_decref(a);
 }
 
 static void test_tunnels_and_stats(void **state)

@@ -105,7 +105,8 @@ static void ruleset(void **state)
 		ALL6 = 8,
 		NO_TIMEOUTS = 16,
 		REPLACE = 32,
-		ANY = 64
+		ANY = 64,
+		POOL = 128
 	};
 	static const struct {
 		unsigned settings;
@@ -131,7 +132,7 @@ static void ruleset(void **state)
 		{PLAIN, "l4proto 50 ip daddr @ipsec4 notrack", 1},
 		{PLAIN, "l4proto 50 ip6 saddr @ipsec6 notrack", 1},
 		{PLAIN, "\t\tmeta l4proto 17 th dport 53 accept comment", 1},
-		{PLAIN, "\t\tmeta l4proto 1 accept comment", 1},
+		{PLAIN, "\t\tmeta l4proto { 1, 58 } accept comment", 1},
 		{PLAIN, "iifname $TUN goto from_tun_to_us\n", 1},
 		{PLAIN, "iifname $TUN goto from_tun\n", 1},
 		{PLAIN, "oifname $TUN goto to_tun\n", 1},
@@ -151,6 +152,23 @@ static void ruleset(void **state)
 		{NAT, "delete chain", 0},
 		{NAT, "branch_untranslated drop", 1},
 		{NAT, "server_tcp_invalid drop", 1},
+		{PLAIN, "@nat4", 0},
+		{NAT, "@nat6", 0},
+		{NAT, "add element inet arrd nat", 0},
+		{NAT, "flush set inet arrd nat4", 1},
+		{POOL, "add element inet arrd nat4 { 192.0.2.8-192.0.2.9 }\n", 1},
+		{POOL, "add element inet arrd nat6", 0},
+		{POOL, "iifname $TUN ip saddr @nat4 notrack", 1},
+		{POOL, "\tip daddr @nat4 notrack", 2},
+		{POOL, "\tip6 daddr @nat6 notrack", 2},
+		{POOL, "l4proto 50 ip daddr @ipsec4 counter name branch_invalid drop", 1},
+		{POOL, "\t\tip saddr @nat4 accept", 2},
+		{POOL, "\t\tip6 saddr @nat6 accept", 2},
+		{POOL, "ct status snat", 0},
+		{POOL, "masquerade", 0},
+		{POOL, "delete chain inet arrd nat", 1},
+		{POOL, "branch_untranslated drop", 1},
+		{POOL, "server_tcp_invalid drop", 0},
 		{FORWARD4, "nfproto ipv4 iifname $OUT counter name not_ours drop", 1},
 		{FORWARD4, "nfproto ipv6", 0},
 		{FORWARD6, "nfproto ipv6 iifname $OUT counter name not_ours drop", 1},
@@ -169,7 +187,8 @@ static void ruleset(void **state)
 		char *text;
 
 		set_up(&x);
-		x.conf.egress.nat = s & NAT ? NAT_MASQUERADE : NAT_NONE;
+		x.conf.egress.nat = s & NAT ? NAT_MASQUERADE : s & POOL ? NAT_POOL : NAT_NONE;
+		x.conf.egress.nat_pool[0] = (struct addr_range){address("192.0.2.8"), address("192.0.2.9")};
 		x.conf.egress.nlocal_services += s & ANY ? 1 : 0;
 		x.r.forwarding4_is_ours = s & FORWARD4;
 		x.r.forwarding6_is_ours = s & FORWARD6;
@@ -188,18 +207,17 @@ static void ruleset(void **state)
 
 /* A rule that is not bound to the TUN, to our bit, to the egress interface or to our tunnels would change the life of
  * the whole machine. Chains without a hook get only what a rule that is bound sends there. The one exception says so: IPv6 forwarding where the kernel has one switch for all. */
-static void confined(void **state)
+static void confined_with(enum conf_nat nat)
 {
 	static const char *const bound[] = {"iifname $TUN", "oifname $TUN", "iifname $OUT",
-		"ct mark & $BIT == $BIT", "@underlay", "@ipsec"};
+		"ct mark & $BIT == $BIT", "@underlay", "@ipsec", "daddr @nat"};
 	struct fixture x;
 	unsigned rules = 0;
 	bool hooked = false;
 	char *text, *rest, *line;
 
-	(void)state;
 	set_up(&x);
-	x.conf.egress.nat = NAT_MASQUERADE;
+	x.conf.egress.nat = nat;
 	x.r.forwarding4_is_ours = x.r.forwarding6_is_ours = true;
 	text = ruleset_text(&x.r);
 	assert_non_null(text);
@@ -225,6 +243,13 @@ static void confined(void **state)
 	}
 	assert_true(rules > 20);
 	free(text);
+}
+
+static void confined(void **state)
+{
+	(void)state;
+	confined_with(NAT_MASQUERADE);
+	confined_with(NAT_POOL);
 }
 
 /* ---- remembered sysctls --------------------------------------------------------------------------------- */
