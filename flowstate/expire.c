@@ -44,16 +44,19 @@ void expire_set_state(struct flowstate *fs, uint32_t i, enum fs_state next)
 		rehang(fs, i);
 }
 
-void expire_end(struct flowstate *fs, uint32_t i, bool early)
+void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 {
 	struct flow_head *h = head_of(fs, i);
+	bool early = why != FS_END_EXPIRED;
 	assert(is_live(h));
+	tell(fs, &(struct fs_event){.kind = early ? FS_EVENT_EVICT : FS_EVENT_EXPIRE, .why = why, .flow = i});
 	if (early && fs->early_end)
 		fs->early_end(fs->early_end_arg, i);
 	if (early)
 		fs->stats.evicted++;
 	else
 		fs->stats.expired++;
+	fs->stats.ended[why]++;
 	index_out(&fs->index, lookup_record_hash(fs, h, FS_ORIG), REF(i, FS_ORIG));
 	record_count(fs, h, -1);
 	fs->stats.quarantined++;
@@ -75,7 +78,7 @@ void expire_stale(struct flowstate *fs)
 	for (uint32_t i = 0; i < fs->arena.header->high; i++) {
 		const struct flow_head *h = head_of(fs, i);
 		if (is_live(h) && translate_stale(fs, h))
-			expire_end(fs, i, true);
+			expire_end(fs, i, FS_END_NAT);
 	}
 }
 
@@ -88,7 +91,7 @@ static unsigned sweep(struct flowstate *fs, unsigned *budget)
 		if (h->state == FS_FREE)
 			continue;
 		if (is_live(h) && names_gone(&fs->names, h)) {
-			expire_end(fs, i, true);
+			expire_end(fs, i, FS_END_REMOVED);
 			ended++;
 		} else {
 			rehang(fs, i);
@@ -105,7 +108,7 @@ static bool examine(struct flowstate *fs, uint32_t i)
 		return false;
 	}
 	if (is_live(head_of(fs, i))) {
-		expire_end(fs, i, false);
+		expire_end(fs, i, FS_END_EXPIRED);
 		return true;
 	}
 	/* Of an earlier run, which may have been killed between the end of the flow and what the owner had to do. */
@@ -146,11 +149,29 @@ void fs_end(struct flowstate *fs, uint32_t flow, uint64_t now_ms)
 {
 	clock_set(fs, now_ms);
 	if (flow < fs->arena.header->high && is_live(head_of(fs, flow)))
-		expire_end(fs, flow, true);
+		expire_end(fs, flow, FS_END_FLUSHED);
+}
+
+static const char *const end_names[] = {[FS_END_EXPIRED] = "expired",
+#define X(id, name, text) [FS_END_##id] = (name),
+	FS_EVICTIONS(X)
+#undef X
+};
+
+const char *fs_end_name(enum fs_end_why why)
+{
+	return why < FS_END_COUNT ? end_names[why] : "";
 }
 
 void fs_on_early_end(struct flowstate *fs, fs_end_cb *cb, void *arg)
 {
 	fs->early_end = cb;
 	fs->early_end_arg = arg;
+}
+
+void fs_on_event(struct flowstate *fs, unsigned kinds, fs_event_cb *cb, void *arg)
+{
+	fs->event_kinds = cb ? kinds : 0;
+	fs->event = cb;
+	fs->event_arg = arg;
 }

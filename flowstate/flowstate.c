@@ -211,6 +211,11 @@ const char *fs_name(const struct flowstate *fs, fs_id id)
 	return names_text(&fs->names, id);
 }
 
+const char *fs_last_name(const struct flowstate *fs, fs_id id)
+{
+	return names_last_text(&fs->names, id);
+}
+
 static bool is_bound(const struct flowstate *fs, fs_id id)
 {
 	return id && fs->names.bound[FS_SLOT(id)] == id;
@@ -313,10 +318,21 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 	fs->stats.created++;
 	fs->stats.translated += record_translated(&h);
 	*out = (struct fs_hit){.flow = i, .dir = FS_ORIG};
+	tell(fs, &(struct fs_event){.kind = FS_EVENT_BEGIN, .flow = i});
 	return DROP_NONE;
 }
 
 /* ---- packets of a flow -------------------------------------------------------------------------------- */
+
+static void move(struct flowstate *fs, uint32_t i, enum fs_dir dir, fs_id via)
+{
+	struct flow_head *h = head_of(fs, i);
+	fs_id from = names_id(&fs->names, h->via[dir]);
+
+	names_move(&fs->names, h, dir, FS_SLOT(via));
+	fs->stats.moved++;
+	tell(fs, &(struct fs_event){.kind = FS_EVENT_MOVE, .dir = dir, .from = from, .flow = i});
+}
 
 enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packet *pk, uint64_t now_ms)
 {
@@ -344,7 +360,7 @@ enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packe
 		return drop;
 
 	if (moves)
-		names_move(&fs->names, h, dir, FS_SLOT(pk->via));
+		move(fs, hit.flow, dir, pk->via);
 	clock_set(fs, now_ms);
 	b->seen = fs->now;
 	b->packets[dir] += pk->packets;
@@ -392,16 +408,16 @@ void fs_clamp_mss(struct flowstate *fs, uint32_t flow, enum fs_dir dir, uint16_t
 
 /* ---- looking ------------------------------------------------------------------------------------------ */
 
-static void describe(const struct flowstate *fs, uint32_t i, struct fs_info *info)
+void fs_describe(const struct flowstate *fs, uint32_t flow, struct fs_info *info)
 {
-	const struct flow_body *b = body_of(fs, i);
-	*info = (struct fs_info){.state = head_of(fs, i)->state,
-		.translated = fs_translated(fs, i),
+	const struct flow_body *b = body_of(fs, flow);
+	*info = (struct fs_info){.state = head_of(fs, flow)->state,
+		.translated = fs_translated(fs, flow),
 		.created_ms = (uint64_t)b->created * UNIT_MS,
 		.seen_ms = (uint64_t)b->seen * UNIT_MS,
-		.expires_ms = expire_due(fs, i) * UNIT_MS};
+		.expires_ms = expire_due(fs, flow) * UNIT_MS};
 	for (int d = 0; d < 2; d++) {
-		fs_half(fs, i, d, &info->half[d]);
+		fs_half(fs, flow, d, &info->half[d]);
 		info->packets[d] = b->packets[d];
 		info->octets[d] = b->octets[d];
 	}
@@ -418,7 +434,7 @@ int fs_next(
 		if (head_of(fs, i)->state == FS_FREE)
 			continue;
 		*flow = i;
-		describe(fs, i, info);
+		fs_describe(fs, i, info);
 		return 1;
 	}
 	return -1;

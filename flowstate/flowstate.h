@@ -127,6 +127,8 @@ void fs_unbind(struct flowstate *fs, fs_id id);
 void fs_unbind_rest(struct flowstate *fs);
 
 const char *fs_name(const struct flowstate *fs, fs_id id); /* "" if it is not known */
+/* The same, but a name that is gone is still known until its slot is another's: for what is told afterwards. */
+const char *fs_last_name(const struct flowstate *fs, fs_id id);
 /* The id that a name is bound to now; FS_ID_NONE: to none. O(1). */
 fs_id fs_lookup_name(const struct flowstate *fs, enum fs_kind kind, const char *name);
 void fs_set_site_limit(struct flowstate *fs, fs_id site, uint32_t max); /* 0: as configured for all */
@@ -225,7 +227,7 @@ void fs_on_early_end(struct flowstate *fs, fs_end_cb *cb, void *arg);
 /* Ends one flow now; its reply tuple goes into quarantine. */
 void fs_end(struct flowstate *fs, uint32_t flow, uint64_t now_ms);
 
-/* A copy of a record, for listings. */
+/* A copy of a record, for listings and events. */
 struct fs_info {
 	enum fs_state state;
 	bool translated;
@@ -238,10 +240,51 @@ struct fs_info {
  * A listing thus stays valid while flows come and go. Quarantined records are shown with their state. */
 int fs_next(
 	const struct flowstate *fs, uint32_t *cursor, unsigned budget, uint32_t *flow, struct fs_info *info);
+/* The same of one flow, which must be there. */
+void fs_describe(const struct flowstate *fs, uint32_t flow, struct fs_info *info);
+
+/* ---- events ----------------------------------------------------------------------------------------- */
+
+/* Why a flow ended before its time: reason, name, a sentence */
+#define FS_EVICTIONS(X)                                                                                      \
+	X(REMOVED, "removed", "its tunnel or site is not configured any more, or has moved")                 \
+	X(NAT, "nat", "the egress's nat has changed, and would not give it its address any more")            \
+	X(FLUSHED, "flushed", "somebody asked for it")                                                       \
+	X(SITE_LIMIT, "site_limit", "it made room: its site had as many flows as it may have")               \
+	X(TABLE_FULL, "table_full", "it made room: there were flows.max of them")
+
+enum fs_end_why {
+	FS_END_EXPIRED, /* nothing came for as long as its state may wait: not an eviction */
+#define X(id, name, text) FS_END_##id,
+	FS_EVICTIONS(X)
+#undef X
+		FS_END_COUNT
+};
+const char *fs_end_name(enum fs_end_why why); /* "expired" and the names above */
+
+enum fs_event_kind { FS_EVENT_BEGIN, FS_EVENT_MOVE, FS_EVENT_EXPIRE, FS_EVENT_EVICT, FS_EVENT_COUNT };
+#define FS_EVENT_BIT(kind) (1u << (kind))
+
+/* What happened to a flow. */
+struct fs_event {
+	enum fs_event_kind kind;
+	enum fs_end_why why; /* of EVICT; of EXPIRE FS_END_EXPIRED */
+	enum fs_dir dir;     /* of MOVE: the half whose attachment moved, */
+	fs_id from;          /* and where from */
+	uint32_t flow;
+};
+
+/* Has cb called for each event of these kinds (FS_EVENT_BIT; 0: none), in place of who was told before. That is in the
+ * middle of fs_begin, fs_pass, fs_tick and fs_end: cb must be quick, may look at the flow (fs_describe), and must
+ * change nothing. The flow is there: a new one with no packet yet, one that moved at its new place, one that ends as it
+ * was until then. Nothing is told of flows that are adopted. */
+typedef void fs_event_cb(void *arg, const struct fs_event *e);
+void fs_on_event(struct flowstate *fs, unsigned kinds, fs_event_cb *cb, void *arg);
 
 struct fs_stats {
 	uint32_t used, quarantined, max; /* used: live flows, without the quarantined */
-	uint64_t created, expired, evicted, translated, refused;
+	uint64_t created, moved, expired, evicted, translated, refused;
+	uint64_t ended[FS_END_COUNT]; /* expired, and what evicted is the sum of */
 };
 void fs_get_stats(const struct flowstate *fs, struct fs_stats *out);
 

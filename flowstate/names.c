@@ -276,6 +276,15 @@ const char *names_text(const struct names *n, fs_id id)
 	return n->arena->name[s].text;
 }
 
+const char *names_last_text(const struct names *n, fs_id id)
+{
+	uint16_t s = FS_SLOT(id);
+	/* A slot that is free keeps what it had until it is taken again. */
+	if (!s || s >= n->arena->header->names_high || n->arena->name[s].id != id)
+		return "";
+	return n->arena->name[s].text;
+}
+
 fs_id names_id(const struct names *n, uint16_t slot)
 {
 	return n->slot[slot].status == SLOT_FREE ? FS_ID_NONE : n->arena->name[slot].id;

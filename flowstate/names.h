@@ -44,7 +44,8 @@ void names_drop_unused(struct names *n);
 
 fs_id names_lookup(const struct names *n, enum fs_kind kind, const char *name);
 const char *names_text(const struct names *n, fs_id id);
-fs_id names_id(const struct names *n, uint16_t slot); /* bound or not */
+const char *names_last_text(const struct names *n, fs_id id); /* see fs_last_name */
+fs_id names_id(const struct names *n, uint16_t slot);         /* bound or not */
 
 /* Is it bound, and is via a way into realm? */
 bool names_attached(const struct names *n, fs_id realm, fs_id via);

@@ -39,6 +39,9 @@ struct flowstate {
 	struct fs_stats stats;
 	fs_end_cb *early_end;
 	void *early_end_arg;
+	unsigned event_kinds; /* that somebody wants to hear of */
+	fs_event_cb *event;
+	void *event_arg;
 
 	struct wheel wheel;
 	struct names names;
@@ -153,8 +156,8 @@ uint64_t expire_due(const struct flowstate *fs, uint32_t i);
 uint32_t expire_second(const struct flowstate *fs, uint32_t i);
 /* The one setter of the state of a record that is in its place. */
 void expire_set_state(struct flowstate *fs, uint32_t i, enum fs_state next);
-/* A live flow ends now. early: by command, not by time. Its reply tuple goes into quarantine. */
-void expire_end(struct flowstate *fs, uint32_t i, bool early);
+/* A live flow ends now. Its reply tuple goes into quarantine. */
+void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why);
 /* Ends all flows that the NAT in use would not translate as they are. Reads every record: 10 ms a million. */
 void expire_stale(struct flowstate *fs);
 /* Names went or timeouts changed: every record is to be looked at. */
@@ -164,6 +167,13 @@ void expire_sweep(struct flowstate *fs);
 
 /* Takes over the records of an earlier run; each is judged. Returns 0; -ENOSPC when more are in use than max. */
 int adopt_records(struct flowstate *fs, struct fs_open_report *rep);
+
+/* Tells of an event if somebody wants to hear of its kind. */
+static inline void tell(const struct flowstate *fs, const struct fs_event *e)
+{
+	if (fs->event_kinds & FS_EVENT_BIT(e->kind))
+		fs->event(fs->event_arg, e);
+}
 
 static inline void clock_set(struct flowstate *fs, uint64_t now_ms)
 {

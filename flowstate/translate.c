@@ -90,7 +90,7 @@ bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
 		if (!names_gone(&fs->names, h))
 			return false;
 		enum fs_dir dir = REF_DIR(p->ref);
-		expire_end(fs, i, true);
+		expire_end(fs, i, FS_END_REMOVED);
 		if (dir == FS_ORIG || h->state == FS_FREE) {
 			p->ref = REF_NONE;
 			return true;
