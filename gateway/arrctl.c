@@ -40,7 +40,8 @@ static const struct command {
 		NULL, view_tunnels},
 	{"flows", FLOWS, "list the flows",
 		"Replies to a flow go to its TUNNEL, whatever their destination address. SEEN AS is\n"
-		"the source that the other side sees, where another site had the flow's own.\n",
+		"the source that the other side sees, where another site had the flow's own.\n"
+		"With --follow: what happens to flows from now on, until it is interrupted.\n",
 		NULL, view_flows},
 	{"stats", 0, "show counters and why packets were dropped", "", view_stats, NULL},
 	{"reload", 0, "read the configuration again and apply what changed",
@@ -75,7 +76,8 @@ static const struct option_row {
 	{"dst", "ADDRESS[/LEN]", 0, FLOWS, "only flows that go there"},
 	{"proto", "PROTOCOL", 0, FLOWS, "only this protocol: tcp, udp, icmp, icmpv6, … or a number"},
 	{"state", "STATE", 0, FLOWS, "only this state; quarantine shows what is listed by no other"},
-	{"limit", "N", 0, FLOWS, "at most N rows, 0: all (100, with --json: all)"},
+	{"limit", "N", 0, FLOWS, "at most N rows, 0: all (100, with --json and --follow: all)"},
+	{"follow", NULL, 0, FLOWS, "show what happens to them, not which there are; --json: a line each"},
 	{"all", NULL, 0, FLUSH, "all flows"},
 	{"ike", NULL, 0, REKEY, "the IKE_SA instead of the CHILD_SAs"},
 };
@@ -250,7 +252,7 @@ static int list(const struct call *call, struct conn *conn, struct view *v)
 		status = conn_answer(conn, &a);
 		if (status)
 			return status;
-		if (a.result) {
+		if (!a.rows) {
 			json_decref(a.result);
 			return conn_not_understood();
 		}
@@ -295,14 +297,17 @@ static int run(const struct call *call)
 	struct view v = {.colours = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"),
 		.whole = call->command->bit == TUNNELS && json_object_get(call->args, "tunnel")};
 	struct conn *conn;
+	bool follows = json_object_get(call->args, "follow");
 	int status = conn_open(&conn, call->socket);
 
 	if (status)
 		return status;
-	if (call->command->bit == FLOWS && !call->json && !json_object_get(call->args, "limit"))
+	if (call->command->bit == FLOWS && !call->json && !follows && !json_object_get(call->args, "limit"))
 		json_object_set_new(call->args, "limit", json_integer(ROWS_DEFAULT));
 	status = conn_ask(conn, call->command->name, call->args);
-	if (status == EX_OK)
+	if (status == EX_OK && follows)
+		status = follow(conn, &v, call->json);
+	else if (status == EX_OK)
 		status = call->command->rows ? list(call, conn, &v) : show(call, conn, &v);
 	table_free(v.table);
 	conn_close(conn);

@@ -21,16 +21,22 @@ void conn_close(struct conn *c);
 /* Sends a command; args may be NULL. */
 int conn_ask(struct conn *c, const char *command, json_t *args);
 
-/* A line of the answer. Either result is set, or rows: the text between the brackets, unread, valid until the
- * next call. */
+/* A line of the answer. Either result is set, or rows: the text between the brackets, unread, or event: the object
+ * without the id, unread. Both are valid until the next call. */
 struct reply {
 	json_t *result; /* json_decref it */
+	const char *event;
+	size_t event_len;
 	const char *rows;
 	size_t rows_len;
 	bool more;
 	uint64_t matched; /* with more false: rows that there are in all */
 };
 int conn_answer(struct conn *c, struct reply *a);
+
+/* Whether an answer is there already, and where it comes from otherwise. */
+bool conn_has_answer(const struct conn *c);
+int conn_fd(const struct conn *c);
 
 /* Says that an answer makes no sense, returns EX_PROTOCOL. */
 int conn_not_understood(void);
@@ -42,6 +48,7 @@ int conn_not_understood(void);
 struct column {
 	const char *title;
 	bool right; /* aligned to the right */
+	int least;  /* it is at least so wide */
 };
 enum colour { PLAIN, GOOD, BAD, MARKED };
 struct table;
@@ -79,9 +86,16 @@ void view_started(struct view *v, const json_t *result);
 /* For a page of a listing: an array. */
 void view_tunnels(struct view *v, const json_t *rows);
 void view_flows(struct view *v, const json_t *rows);
+/* An event of a flow, NULL: the title line only. */
+void view_event(struct view *v, const json_t *event);
 
 /* Parts of those: a tunnel as a block of lines, the member drops as a table. */
 void view_tunnel(const struct view *v, const json_t *tunnel);
 void view_drops(const struct view *v, json_t *drops);
+
+/* ---- following (arrctl_follow.c) -------------------------------------------------------------------- */
+
+/* Prints events, as lines of JSON or for people, until the daemon is through with them or SIGINT or SIGTERM comes. */
+int follow(struct conn *c, struct view *v, bool json);
 
 #endif

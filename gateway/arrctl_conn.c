@@ -207,6 +207,30 @@ static bool page(char *line, size_t len, struct reply *a)
 	return ok;
 }
 
+/* {"id":1,"event":…}: handed on unread, too, but for the id. */
+static bool event(char *line, size_t len, struct reply *a)
+{
+	static const char head[] = "{\"id\":1,\"event\":";
+	size_t id = sizeof("{\"id\":1") - 1;
+
+	if (len < sizeof(head) - 1 || memcmp(line, head, sizeof(head) - 1) != 0)
+		return false;
+	line[id] = '{'; /* was the comma */
+	a->event = line + id;
+	a->event_len = len - id;
+	return true;
+}
+
+bool conn_has_answer(const struct conn *c)
+{
+	return memchr(c->buf + c->at, '\n', c->len - c->at) != NULL;
+}
+
+int conn_fd(const struct conn *c)
+{
+	return c->fd;
+}
+
 int conn_answer(struct conn *c, struct reply *a)
 {
 	json_t *msg, *error;
@@ -215,7 +239,7 @@ int conn_answer(struct conn *c, struct reply *a)
 	int status = next_line(c, &line, &len);
 
 	*a = (struct reply){.result = NULL};
-	if (status || page(line, len, a))
+	if (status || page(line, len, a) || event(line, len, a))
 		return status;
 	msg = json_loadb(line, len, 0, NULL);
 	error = json_object_get(msg, "error");

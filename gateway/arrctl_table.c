@@ -57,8 +57,11 @@ void table_cell(struct table *t, enum colour colour, const char *fmt, ...)
 
 static void settle(struct table *t)
 {
-	for (unsigned i = 0; i < t->n; i++)
+	for (unsigned i = 0; i < t->n; i++) {
 		t->width[i] = (int)strlen(t->columns[i].title);
+		if (t->width[i] < t->columns[i].least)
+			t->width[i] = t->columns[i].least;
+	}
 	for (size_t i = 0, col = 0; i < t->ncells; i++) {
 		int len = (int)strlen(t->cells[i].text);
 

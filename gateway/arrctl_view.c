@@ -96,9 +96,10 @@ void view_drops(const struct view *v, json_t *drops)
 
 void view_stats(struct view *v, const json_t *r)
 {
-	static const char *const flow_keys[] = {
-		"used", "max", "quarantined", "created", "expired", "evicted", "translated", "refused"};
-	const json_t *flows = json_object_get(r, "flows");
+	static const char *const flow_keys[] = {"used", "max", "quarantined", "created", "moved", "expired",
+		"evicted", "translated", "refused"};
+	json_t *flows = json_object_get(r, "flows"), *count;
+	const char *why;
 	char p[HUMAN_LEN], o[HUMAN_LEN];
 
 	printf("from branches  %s packets, %s\n", human_count(member_number(r, "rx_packets"), p),
@@ -107,6 +108,11 @@ void view_stats(struct view *v, const json_t *r)
 		human_octets(member_number(r, "tx_bytes"), o));
 	for (size_t i = 0; i < sizeof(flow_keys) / sizeof(flow_keys[0]); i++)
 		printf("flows %-11s  %" PRIu64 "\n", flow_keys[i], member_number(flows, flow_keys[i]));
+	json_object_foreach(json_object_get(flows, "evicted_by"), why, count)
+	{
+		if (json_integer_value(count))
+			printf("evicted, %-10s  %" JSON_INTEGER_FORMAT "\n", why, json_integer_value(count));
+	}
 	printf("\n");
 	view_drops(v, json_object_get(r, "drops"));
 }
@@ -289,4 +295,37 @@ void view_flows(struct view *v, const json_t *rows)
 		v->listed++;
 	}
 	table_print(v->table);
+}
+
+/* ---- events ----------------------------------------------------------------------------------------- */
+
+void view_event(struct view *v, const json_t *e)
+{
+	/* The first line is printed before there is another one to settle the widths by. */
+	static const struct column columns[] = {{"TIME", false, 24}, {"EVENT", false, 6}, {"SITE", false, 12},
+		{"TUNNEL", false, 12}, {"PROTO", false, 6}, {"FLOW", false, 40}, {"SEEN AS", false, 20},
+		{"SENT", true, 4}, {"", true, 6}, {"REPLIED", true, 4}, {"", true, 6}, {"WHY", false}};
+	const char *event = member_text(e, "event"), *from = member_text(e, "from");
+
+	if (!v->table)
+		v->table = table_new(COLUMNS(columns), v->colours);
+	if (!e || strcmp(event, "follow") == 0)
+		return;
+	table_cell(v->table, PLAIN, "%s", member_text(e, "time"));
+	if (strcmp(event, "lost") == 0) {
+		table_cell(v->table, BAD, "%s", event);
+		for (int i = 0; i < 9; i++)
+			table_cell(v->table, PLAIN, "%s", "");
+		table_cell(v->table, BAD, "%" PRIu64 " events, not read in time", member_number(e, "count"));
+		return;
+	}
+	table_cell(v->table, strcmp(event, "evict") == 0 ? MARKED : PLAIN, "%s", event);
+	table_cell(v->table, PLAIN, "%s", member_text(e, "site"));
+	table_cell(v->table, PLAIN, "%s", member_text(e, "tunnel"));
+	table_cell(v->table, PLAIN, "%s", member_text(e, "proto"));
+	flow_cells(v->table, e);
+	counter_cells(v->table, e, "orig_packets", "orig_bytes");
+	counter_cells(v->table, e, "reply_packets", "reply_bytes");
+	table_cell(v->table, PLAIN, "%s%s", *from ? "from " : member_text(e, "reason"), from);
+	v->listed++;
 }

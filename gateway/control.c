@@ -12,6 +12,10 @@
  * request, or one page of a listing (CONTROL_PAGE_NS). So neither thirty listings of a million flows nor a
  * buffer full of requests holds a packet up for longer than one step.
  *
+ * Who follows flows (control_follow.c) is READING while it waits: each FOLLOW_MS it is READY if there is something to
+ * tell, and again behind each page while there is much. So events go out in bundles, and a flood of them takes one
+ * step a turn, like any listing. Another request ends the following, and has its turn behind it.
+ *
  * Memory is bounded: a client owns one input and one output buffer and nothing grows. Output is made only when the
  * output before it is gone, and input is read only when the requests before it are answered; a client that sends
  * without reading is held back by its own socket.
@@ -43,6 +47,8 @@
 #define STALL_MS    30000
 #define IDLE_MS     300000
 #define SWEEP_MS    1000
+#define FOLLOW_MS   50
+#define FOLLOW_MUCH 64 /* events that are worth a page of their own */
 
 enum phase { READING, READY, WRITING, CLOSING };
 
@@ -65,8 +71,9 @@ struct control {
 	int fd; /* listens */
 	uv_poll_t listener;
 	uv_timer_t sweep;
-	uv_idle_t turn;   /* runs while a client is READY */
-	unsigned handles; /* that are not closed yet; the last one frees */
+	uv_timer_t follow; /* runs while a client follows */
+	uv_idle_t turn;    /* runs while a client is READY */
+	unsigned handles;  /* that are not closed yet; the last one frees */
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	dev_t dev; /* of the socket file that we made */
 	ino_t ino;
@@ -101,6 +108,7 @@ static void client_close(struct client *c)
 	if (c->phase == CLOSING)
 		return;
 	c->phase = CLOSING;
+	control_follow_leave(&c->req);
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)
 		if (ctl->clients[i] == c)
 			ctl->clients[i] = NULL;
@@ -165,7 +173,7 @@ static void client_next(struct client *c)
 {
 	int err;
 
-	if (c->req.rows || line_end(c, c->in_at)) {
+	if (c->req.rows || line_end(c, c->in_at) || control_follow_waiting(&c->req) >= FOLLOW_MUCH) {
 		client_ready(c);
 		return;
 	}
@@ -211,19 +219,44 @@ static void client_send(struct client *c, size_t len)
 		client_close(c);
 }
 
+static void on_follow(uv_timer_t *h)
+{
+	struct control *ctl = h->data;
+	unsigned followers = 0;
+
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = ctl->clients[i];
+
+		if (!c || !c->req.following)
+			continue;
+		followers++;
+		if (c->phase == READING && control_follow_waiting(&c->req)) {
+			uv_read_stop((uv_stream_t *)&c->pipe);
+			client_ready(c);
+		}
+	}
+	if (!followers)
+		uv_timer_stop(h);
+}
+
 /* One step of a READY client. */
 static void client_step(struct client *c)
 {
+	char *line = c->in + c->in_at, *end = line_end(c, c->in_at);
 	struct jsonw w;
 
 	jw_init(&w, c->out, sizeof(c->out) - 1);
 	if (c->req.rows) {
 		control_page(&c->req, &w);
+	} else if (c->req.following && end) {
+		control_follow_end(&c->req, &w);
+	} else if (c->req.following) {
+		control_follow_page(&c->req, &w);
 	} else {
-		char *line = c->in + c->in_at, *end = line_end(c, c->in_at);
-
 		c->in_at = (size_t)(end - c->in) + 1;
 		control_dispatch(&c->req, line, (size_t)(end - line), &w);
+		if (c->req.following)
+			uv_timer_start(&c->ctl->follow, on_follow, FOLLOW_MS, FOLLOW_MS);
 	}
 	if (w.full) { /* cannot be: see CONTROL_ROW_MAX */
 		log_error(c->ctl->gw->log, "control", NULL, "an answer is larger than its buffer");
@@ -265,7 +298,8 @@ static void on_sweep(uv_timer_t *h)
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		struct client *c = ctl->clients[i];
 
-		if (!c || c->phase == READY)
+		/* Who follows has nothing to ask; if it is gone, its socket says so. */
+		if (!c || c->phase == READY || (c->phase == READING && c->req.following))
 			continue;
 		if (c->phase == WRITING) {
 			size_t queued = uv_stream_get_write_queue_size((uv_stream_t *)&c->pipe);
@@ -283,41 +317,6 @@ static void on_sweep(uv_timer_t *h)
 }
 
 /* ---- accepting -------------------------------------------------------------------------------------- */
-
-/* Whether the peer had gid among its supplementary groups when it connected. The kernel is asked, not the
- * user database: that may be far away, and the loop waits for nobody. */
-static bool peer_in_group(int fd, gid_t gid)
-{
-	socklen_t len = 0;
-	gid_t *groups;
-	bool in = false;
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0 || errno != ERANGE)
-		return false;
-	groups = malloc(len);
-	if (groups && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) == 0)
-		for (size_t i = 0; i < len / sizeof(*groups); i++)
-			in |= groups[i] == gid;
-	free(groups);
-	return in;
-}
-
-static struct control_peer peer_of(const struct control *ctl, int fd)
-{
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-	struct control_peer peer = {.access = CONTROL_REFUSED};
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
-		return peer;
-	peer.uid = cred.uid;
-	peer.pid = cred.pid;
-	if (cred.uid == 0 || cred.uid == geteuid())
-		peer.access = CONTROL_ADMIN;
-	else if (ctl->has_group && (cred.gid == ctl->group || peer_in_group(fd, ctl->group)))
-		peer.access = CONTROL_READ;
-	return peer;
-}
 
 /* A free place that this client may have, or -1. */
 static int place_for(const struct control *ctl, enum control_access access)
@@ -395,7 +394,7 @@ static void on_connection(uv_poll_t *h, int status, int events)
 			uv_poll_stop(h);
 		return;
 	}
-	peer = peer_of(ctl, fd);
+	peer = control_peer_of(fd, ctl->has_group, ctl->group);
 	at = place_for(ctl, peer.access);
 	if (peer.access == CONTROL_REFUSED || at < 0) {
 		log_limited(log, &ctl->refusals, uv_now(h->loop), LOG_LEVEL_NOTICE, "control", NULL,
@@ -529,9 +528,10 @@ int control_open(struct control **out, struct gateway *gw)
 	if (err)
 		goto fail_bound;
 	uv_timer_init(gw->loop, &ctl->sweep);
+	uv_timer_init(gw->loop, &ctl->follow);
 	uv_idle_init(gw->loop, &ctl->turn);
-	ctl->handles = 3;
-	ctl->listener.data = ctl->sweep.data = ctl->turn.data = ctl;
+	ctl->handles = 4;
+	ctl->listener.data = ctl->sweep.data = ctl->follow.data = ctl->turn.data = ctl;
 	listen_on(ctl);
 	uv_timer_start(&ctl->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
 	*out = ctl;
@@ -556,5 +556,6 @@ void control_close(struct control *ctl)
 	uv_close((uv_handle_t *)&ctl->listener, on_closed);
 	close(ctl->fd);
 	uv_close((uv_handle_t *)&ctl->sweep, on_closed);
+	uv_close((uv_handle_t *)&ctl->follow, on_closed);
 	uv_close((uv_handle_t *)&ctl->turn, on_closed);
 }

@@ -19,7 +19,7 @@
 #define ERRORS_MAX (16u * 1024) /* octets of configuration errors that are handed on; six each when escaped */
 _Static_assert(6 * ERRORS_MAX + CONTROL_ROW_MAX <= CONTROL_OUT_MAX, "the errors of a reload fit one answer");
 
-static void answer_begin(const struct control_request *r, struct jsonw *w)
+void control_answer_begin(const struct control_request *r, struct jsonw *w)
 {
 	jw_open(w, NULL, '{');
 	if (r->has_id)
@@ -30,7 +30,7 @@ static void answer_begin(const struct control_request *r, struct jsonw *w)
 
 void control_result_begin(const struct control_request *r, struct jsonw *w)
 {
-	answer_begin(r, w);
+	control_answer_begin(r, w);
 	jw_open(w, "result", '{');
 }
 
@@ -57,7 +57,7 @@ void control_error(const struct control_request *r, struct jsonw *w, const char 
 	va_start(ap, fmt);
 	vsnprintf(message, sizeof(message), fmt, ap);
 	va_end(ap);
-	answer_begin(r, w);
+	control_answer_begin(r, w);
 	put_error(w, code, message, sizeof(message));
 }
 
@@ -217,6 +217,11 @@ static void run_stats(struct control_request *r, const json_t *args, struct json
 	jw_u64(w, "evicted", fs.evicted);
 	jw_u64(w, "translated", fs.translated);
 	jw_u64(w, "refused", fs.refused);
+	jw_u64(w, "moved", fs.moved);
+	jw_open(w, "evicted_by", '{');
+	for (unsigned why = FS_END_EXPIRED + 1; why < FS_END_COUNT; why++)
+		jw_u64(w, fs_end_name((enum fs_end_why)why), fs.ended[why]);
+	jw_close(w, '}');
 	jw_close(w, '}');
 	control_put_counters(w, &sum);
 	control_result_end(w);
@@ -232,7 +237,7 @@ static void run_reload(struct control_request *r, const json_t *args, struct jso
 		(int)r->peer.pid);
 	err = gateway_reload(r->gw, &errors);
 	if (err) {
-		answer_begin(r, w);
+		control_answer_begin(r, w);
 		put_error(w, err == -EINVAL ? "config" : "failed", errors ? errors : uv_strerror(err),
 			ERRORS_MAX);
 	} else {
@@ -291,12 +296,12 @@ static void run_flush(struct control_request *r, const json_t *args, struct json
 static const struct command {
 	const char *name;
 	enum control_access access;
-	const char *args[8]; /* the last one is NULL */
+	const char *args[9]; /* the last one is NULL */
 	void (*run)(struct control_request *r, const json_t *args, struct jsonw *w);
 } commands[] = {
 	{"status", CONTROL_READ, {NULL}, run_status},
 	{"tunnels", CONTROL_READ, {"tunnel", NULL}, control_list_tunnels},
-	{"flows", CONTROL_READ, {"site", "tunnel", "src", "dst", "proto", "state", "limit", NULL},
+	{"flows", CONTROL_READ, {"site", "tunnel", "src", "dst", "proto", "state", "limit", "follow", NULL},
 		control_list_flows},
 	{"stats", CONTROL_READ, {NULL}, run_stats},
 	{"reload", CONTROL_ADMIN, {NULL}, run_reload},
@@ -410,7 +415,7 @@ void control_page(struct control_request *r, struct jsonw *w)
 	size_t start;
 	bool done;
 
-	answer_begin(r, w);
+	control_answer_begin(r, w);
 	jw_open(w, "rows", '[');
 	start = w->len;
 	done = r->rows(r, w, uv_hrtime() + CONTROL_PAGE_NS);

@@ -6,6 +6,7 @@
  * tunnel. Ids in a query carry a generation: one that is gone matches nothing.
  */
 #include "gateway/control_private.h"
+#include "gateway/flow_text.h"
 #include "gateway/gateway.h"
 
 #include <arpa/inet.h>
@@ -122,42 +123,6 @@ void control_list_tunnels(struct control_request *r, const json_t *args, struct 
 
 /* ---- flows ------------------------------------------------------------------------------------------ */
 
-static const struct {
-	uint8_t proto;
-	const char *name;
-} protocols[] = {{IPPROTO_TCP, "tcp"}, {IPPROTO_UDP, "udp"}, {IPPROTO_ICMP, "icmp"},
-	{IPPROTO_ICMPV6, "icmpv6"}, {IPPROTO_IPIP, "ipip"}, {IPPROTO_IPV6, "ipv6"}, {IPPROTO_GRE, "gre"},
-	{IPPROTO_ESP, "esp"}, {IPPROTO_AH, "ah"}, {IPPROTO_SCTP, "sctp"}, {IPPROTO_UDPLITE, "udplite"},
-	{IPPROTO_DCCP, "dccp"}};
-
-static void put_proto(struct jsonw *w, uint8_t proto)
-{
-	char number[4];
-
-	for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
-		if (protocols[i].proto == proto) {
-			jw_str(w, "proto", protocols[i].name);
-			return;
-		}
-	}
-	snprintf(number, sizeof(number), "%u", proto);
-	jw_str(w, "proto", number);
-}
-
-static int proto_parse(const char *s)
-{
-	unsigned long n;
-	char *end;
-
-	for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++)
-		if (strcmp(protocols[i].name, s) == 0)
-			return protocols[i].proto;
-	if (*s < '0' || *s > '9')
-		return -1;
-	n = strtoul(s, &end, 10);
-	return *end || n > 255 ? -1 : (int)n;
-}
-
 static void put_tuple(struct jsonw *w, const char *key, const struct tuple *t)
 {
 	jw_open(w, key, '{');
@@ -168,30 +133,48 @@ static void put_tuple(struct jsonw *w, const char *key, const struct tuple *t)
 	jw_close(w, '}');
 }
 
-static void put_flow(const struct gateway *gw, const struct fs_info *f, uint64_t now, struct jsonw *w)
+void control_put_flow(struct jsonw *w, const struct gateway *gw, const struct fs_info *f)
 {
 	const struct fs_half *orig = &f->half[FS_ORIG], *reply = &f->half[FS_REPLY];
 	const struct fs_half *home = orig->realm != gw->egress_id ? orig : reply;
+	char proto[PROTO_STRLEN];
 
-	jw_open(w, NULL, '{');
-	jw_str(w, "site", fs_name(gw->fs, home->realm));
-	jw_str(w, "tunnel", fs_name(gw->fs, home->via));
-	put_proto(w, orig->t.proto);
+	jw_str(w, "site", fs_last_name(gw->fs, home->realm));
+	jw_str(w, "tunnel", fs_last_name(gw->fs, home->via));
+	jw_str(w, "proto", proto_name(orig->t.proto, proto));
 	jw_str(w, "state", fs_state_name(f->state));
 	put_tuple(w, "orig", &orig->t);
 	put_tuple(w, "reply", &reply->t);
 	jw_bool(w, "translated", f->translated);
-	jw_u64(w, "age_s", control_seconds(f->created_ms, now));
-	jw_u64(w, "idle_s", control_seconds(f->seen_ms, now));
-	jw_u64(w, "expires_s", control_seconds(now, f->expires_ms));
+}
+
+void control_put_flow_counters(struct jsonw *w, const struct fs_info *f)
+{
 	jw_u64(w, "orig_packets", f->packets[FS_ORIG]);
 	jw_u64(w, "orig_bytes", f->octets[FS_ORIG]);
 	jw_u64(w, "reply_packets", f->packets[FS_REPLY]);
 	jw_u64(w, "reply_bytes", f->octets[FS_REPLY]);
-	jw_str(w, "orig_realm", fs_name(gw->fs, orig->realm));
-	jw_str(w, "orig_via", fs_name(gw->fs, orig->via));
-	jw_str(w, "reply_realm", fs_name(gw->fs, reply->realm));
-	jw_str(w, "reply_via", fs_name(gw->fs, reply->via));
+}
+
+void control_put_flow_realms(struct jsonw *w, const struct gateway *gw, const struct fs_info *f)
+{
+	const struct fs_half *orig = &f->half[FS_ORIG], *reply = &f->half[FS_REPLY];
+
+	jw_str(w, "orig_realm", fs_last_name(gw->fs, orig->realm));
+	jw_str(w, "orig_via", fs_last_name(gw->fs, orig->via));
+	jw_str(w, "reply_realm", fs_last_name(gw->fs, reply->realm));
+	jw_str(w, "reply_via", fs_last_name(gw->fs, reply->via));
+}
+
+static void put_row(const struct gateway *gw, const struct fs_info *f, uint64_t now, struct jsonw *w)
+{
+	jw_open(w, NULL, '{');
+	control_put_flow(w, gw, f);
+	jw_u64(w, "age_s", control_seconds(f->created_ms, now));
+	jw_u64(w, "idle_s", control_seconds(f->seen_ms, now));
+	jw_u64(w, "expires_s", control_seconds(now, f->expires_ms));
+	control_put_flow_counters(w, f);
+	control_put_flow_realms(w, gw, f);
 	jw_close(w, '}');
 }
 
@@ -200,7 +183,7 @@ static bool either(fs_id want, fs_id a, fs_id b)
 	return want == FS_ID_NONE || want == a || want == b;
 }
 
-static bool flow_matches(const struct flow_query *q, const struct fs_info *f)
+bool control_flow_matches(const struct flow_query *q, const struct fs_info *f)
 {
 	const struct fs_half *orig = &f->half[FS_ORIG], *reply = &f->half[FS_REPLY];
 
@@ -222,11 +205,11 @@ static bool flow_rows(struct control_request *r, struct jsonw *w, uint64_t deadl
 	int found;
 
 	while ((found = fs_next(r->gw->fs, &q->cursor, SCAN, &flow, &f)) >= 0) {
-		if (found && flow_matches(q, &f)) {
+		if (found && control_flow_matches(q, &f)) {
 			q->matched++;
 			if (!q->limit || q->listed < q->limit) {
 				q->listed++;
-				put_flow(r->gw, &f, now, w);
+				put_row(r->gw, &f, now, w);
 				if (w->len >= CONTROL_PAGE_MAX)
 					return false;
 			}
@@ -271,6 +254,7 @@ static bool arg_names(
 			control_error(r, w, "not_found", "no site has this name");
 			return false;
 		}
+		snprintf(q->site_name, sizeof(q->site_name), "%s", site);
 	}
 	if (tunnel) {
 		const struct tunnel *t = tunnels_by_name(r->gw->tunnels, tunnel);
@@ -279,6 +263,7 @@ static bool arg_names(
 			return false;
 		}
 		q->tunnel = t->id;
+		snprintf(q->tunnel_name, sizeof(q->tunnel_name), "%s", tunnel);
 	}
 	if (proto) {
 		q->proto = proto_parse(proto);
@@ -301,7 +286,7 @@ static bool arg_names(
 
 void control_list_flows(struct control_request *r, const json_t *args, struct jsonw *w)
 {
-	const json_t *limit = json_object_get(args, "limit");
+	const json_t *limit = json_object_get(args, "limit"), *follow = json_object_get(args, "follow");
 	struct flow_query *q = &r->flows;
 
 	*q = (struct flow_query){.proto = -1};
@@ -312,7 +297,15 @@ void control_list_flows(struct control_request *r, const json_t *args, struct js
 		control_error(r, w, "invalid_argument", "limit: must be an integer of 0 (all) or more");
 		return;
 	}
+	if (follow && !json_is_boolean(follow)) {
+		control_error(r, w, "invalid_argument", "follow: must be true or false");
+		return;
+	}
 	q->limit = (uint64_t)json_integer_value(limit);
+	if (json_is_true(follow)) {
+		control_follow(r, w);
+		return;
+	}
 	r->matched = &q->matched;
 	r->rows = flow_rows;
 }

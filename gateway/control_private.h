@@ -31,11 +31,16 @@ struct control_peer {
 	pid_t pid;
 };
 
+/* Who connected by fd. Members of group, if there is one, may read. (control_peer.c) */
+struct control_peer control_peer_of(int fd, bool has_group, gid_t group);
+
 struct flow_query {
 	uint32_t cursor;
 	uint64_t limit; /* rows; 0: all */
 	uint64_t listed, matched;
-	fs_id site, tunnel; /* FS_ID_NONE: any */
+	uint64_t lost;                                                 /* events, of a follower */
+	fs_id site, tunnel;                                            /* FS_ID_NONE: any */
+	char site_name[FS_NAME_MAX + 1], tunnel_name[FS_NAME_MAX + 1]; /* theirs, or "" */
 	bool by_src, by_dst;
 	struct prefix src, dst; /* of the original half */
 	int proto;              /* -1: any */
@@ -59,6 +64,8 @@ struct control_request {
 	 * way. */
 	bool (*rows)(struct control_request *r, struct jsonw *w, uint64_t deadline_ns);
 	uint64_t *matched; /* for the last page */
+	bool following;    /* flows are followed (control_follow.c), from this event on: */
+	uint64_t follow_at;
 	union {
 		struct flow_query flows;
 		struct tunnel_query tunnels;
@@ -67,7 +74,8 @@ struct control_request {
 
 /* Reads the request in line (len octets, without its newline; any octets) and writes the answer, or the first
  * page of a listing, one line without its newline. w has room for CONTROL_OUT_MAX octets. Nothing is written
- * for a blank line. While r->rows is set afterwards, the listing goes on by control_page(). */
+ * for a blank line. While r->rows is set afterwards, the listing goes on by control_page(); while r->following is, by
+ * control_follow_page(), until control_follow_end() or control_follow_leave(). Neither may be set before. */
 void control_dispatch(struct control_request *r, const char *line, size_t len, struct jsonw *w);
 
 /* The next page. Writes nothing when a step came to its end without a row: call again, a turn of the loop
@@ -81,6 +89,8 @@ void control_hello(const struct control_peer *peer, bool place, struct jsonw *w)
 void control_error(const struct control_request *r, struct jsonw *w, const char *code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 
+/* An object, with the id; the caller closes it. */
+void control_answer_begin(const struct control_request *r, struct jsonw *w);
 /* Around the members of an answer with one result. */
 void control_result_begin(const struct control_request *r, struct jsonw *w);
 void control_result_end(struct jsonw *w);
@@ -114,5 +124,25 @@ void control_terminate(struct control_request *r, const json_t *args, struct jso
 /* Begin listings: read args, set r->rows; or write an error. */
 void control_list_tunnels(struct control_request *r, const json_t *args, struct jsonw *w);
 void control_list_flows(struct control_request *r, const json_t *args, struct jsonw *w);
+
+/* Of a flow: the members site … translated; orig_packets … reply_bytes; orig_realm … reply_via. */
+void control_put_flow(struct jsonw *w, const struct gateway *gw, const struct fs_info *f);
+void control_put_flow_counters(struct jsonw *w, const struct fs_info *f);
+void control_put_flow_realms(struct jsonw *w, const struct gateway *gw, const struct fs_info *f);
+/* Does a filter let a flow pass? */
+bool control_flow_matches(const struct flow_query *q, const struct fs_info *f);
+
+/* ---- following (control_follow.c) ------------------------------------------------------------------- */
+
+/* Begins to follow what r->flows lets pass: writes the first line, or an error. */
+void control_follow(struct control_request *r, struct jsonw *w);
+/* How many events wait to be written or passed over; 0 of who does not follow. */
+uint64_t control_follow_waiting(const struct control_request *r);
+/* Writes lines of those, with newlines between them and none at the end, as far as a page goes; nothing, if the filter
+ * lets none of them pass. Behind the last one that was asked for stands the result, and r->following is not set. */
+void control_follow_page(struct control_request *r, struct jsonw *w);
+/* Ends it by its result; or without a word, when the client is gone. The second may be called of anybody. */
+void control_follow_end(struct control_request *r, struct jsonw *w);
+void control_follow_leave(struct control_request *r);
 
 #endif

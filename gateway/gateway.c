@@ -10,6 +10,7 @@
 
 #include "gateway/control.h"
 #include "gateway/egress.h"
+#include "gateway/flow_events.h"
 #include "gateway/hostnet.h"
 #include "gateway/ipsec.h"
 #include "gateway/path.h"
@@ -154,7 +155,7 @@ static int open_flows(struct gateway *gw, uint32_t max, char *err, size_t errlen
 				gw->log, "flows", NULL, "%d conntrack entries of an earlier run deleted", r);
 	}
 	fs_on_early_end(gw->fs, early_end, gw);
-	return 0;
+	return flow_events_open(&gw->events, gw);
 }
 
 static void on_tick(uv_timer_t *h)
@@ -348,6 +349,7 @@ void gateway_stop(struct gateway *gw)
 	}
 	uv_run(gw->loop, UV_RUN_DEFAULT);
 	path_free(gw->path);
+	flow_events_close(gw->events);
 	if (gw->fs)
 		fs_close(gw->fs);
 	tunnels_free(gw->tunnels);
@@ -458,6 +460,7 @@ int gateway_reload(struct gateway *gw, char **errors)
 	gw->tunnels = t;
 	path_commit(gw->path, tables);
 	log_set_level(gw->log, c->gateway.log_level);
+	flow_events_level(gw->events);
 	if (gw->ipsec && c->gateway.log_level != gw->conf->gateway.log_level)
 		ipsec_log_level(gw->ipsec, c->gateway.log_level);
 	config_free(gw->conf);

@@ -14,6 +14,7 @@
 
 struct control;
 struct egress;
+struct flow_events;
 struct hostnet;
 struct ipsec;
 struct path;
@@ -31,6 +32,7 @@ struct gateway {
 	struct path *path;   /* the packet path: sockets, TUN, batches */
 	struct ipsec *ipsec; /* NULL until there is a tunnel that needs it */
 	struct control *control;
+	struct flow_events *events; /* of flows: for the log, and for those who follow */
 	struct counters
 		count; /* what belongs to no tunnel: unknown senders, packets from the TUN without a flow */
 	uint64_t started_ms;  /* CLOCK_BOOTTIME */

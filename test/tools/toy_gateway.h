@@ -13,6 +13,7 @@
 
 #include "flowstate/flowstate.h"
 #include "gateway/base/pkt.h"
+#include "gateway/flow_events.h"
 #include "gateway/gateway.h"
 #include "gateway/ipsec_private.h"
 
@@ -97,6 +98,7 @@ static void toy_close(struct toy *t)
 		sad_free(t->gw.ipsec->sad);
 	free(t->gw.ipsec);
 	tunnels_free(t->gw.tunnels);
+	flow_events_close(t->gw.events);
 	if (t->gw.fs)
 		fs_close(t->gw.fs);
 }
@@ -133,6 +135,11 @@ static int toy_open(struct toy *t, uint32_t max)
 	err = fs_open(&t->gw.fs, &fc, toy_now_ms, &report);
 	if (err)
 		return err;
+	err = flow_events_open(&t->gw.events, &t->gw);
+	if (err) {
+		fs_close(t->gw.fs);
+		return err;
+	}
 	t->gw.egress_id = fs_bind(t->gw.fs, FS_EGRESS, "default", FS_ID_NONE, 0);
 	err = tunnels_new(&t->gw.tunnels, &t->conf, NULL);
 	if (!err)
