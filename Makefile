@@ -221,12 +221,16 @@ bench:
 	@test/setup
 	@$(MAKE) --no-print-directory all bench-build
 	@test/bench/run $(BENCH)
-bench-build: $(B)/bench/rawlim $(B)/bench/flowtable $(B)/bench/espbench
+bench-build: $(B)/bench/rawlim $(B)/bench/flowtable $(B)/bench/espbench $(B)/bench/events
 $(B)/bench/rawlim: $(B)/test/bench/rawlim.o
 	@mkdir -p $(@D)
 	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ -lpthread)
 
 $(B)/bench/espbench: $(B)/test/bench/espbench.o $(links_ipsec)
+	@mkdir -p $(@D)
+	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS))
+
+$(B)/bench/events: $(B)/test/bench/events.o $(links_gateway)
 	@mkdir -p $(@D)
 	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS))
 
