@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* fuzz_control.c - any octets as requests of the control socket.
  *
- * The input is cut into lines, as the socket would; each is answered, listings to their end. Each answer must
- * be JSON, fit its buffer, and be no empty page.
+ * The input is cut into lines, as the socket would; each is answered, listings to their end; who follows flows gets an
+ * event or two. Each answer must be JSON, fit its buffer, and be no empty page.
  */
 #include "gateway/control_private.h"
 #include "test/tools/toy_gateway.h"
@@ -11,16 +11,26 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check(const struct jsonw *w)
+static void check_line(const char *line, size_t len)
 {
-	json_t *answer;
+	json_t *answer = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
 
-	if (!w->len)
-		return;
-	answer = w->full ? NULL : json_loadb(w->buf, w->len, JSON_REJECT_DUPLICATES, NULL);
 	if (!answer)
 		abort();
 	json_decref(answer);
+}
+
+static void check(const struct jsonw *w)
+{
+	const char *end;
+
+	if (w->full)
+		abort();
+	for (size_t at = 0, len; at < w->len; at += len + 1) {
+		end = memchr(w->buf + at, '\n', w->len - at);
+		len = end ? (size_t)(end - w->buf) - at : w->len - at;
+		check_line(w->buf + at, len);
+	}
 }
 
 static void ask(struct toy *t, const char *line, size_t len)
@@ -38,6 +48,16 @@ static void ask(struct toy *t, const char *line, size_t len)
 		jw_init(&w, out, sizeof(out) - 1);
 		control_page(&r, &w);
 		check(&w);
+	}
+	if (r.following) {
+		uint32_t flow = toy_flow(t, 1, IPPROTO_TCP, 5000);
+
+		if (flow != FS_NONE)
+			fs_end(t->gw.fs, flow, toy_now_ms);
+		jw_init(&w, out, sizeof(out) - 1);
+		control_follow_page(&r, &w);
+		check(&w);
+		control_follow_leave(&r);
 	}
 }
 
