@@ -23,12 +23,12 @@ uint64_t member_number(const json_t *o, const char *key)
 
 static void view_egress(const json_t *egress)
 {
-	const json_t *pool = json_object_get(egress, "nat_pool"), *range;
-	size_t i;
+	const json_t *pool = json_object_get(egress, "nat_pool");
 
 	printf("egress    %s, nat %s", member_text(egress, "interface"),
 		pool ? "" : member_text(egress, "nat"));
-	json_array_foreach(pool, i, range) printf("%s%s", i ? ", " : "", json_string_value(range));
+	for (size_t i = 0; i < json_array_size(pool); i++)
+		printf("%s%s", i ? ", " : "", json_string_value(json_array_get(pool, i)));
 	printf("\n");
 	if (!pool)
 		return;

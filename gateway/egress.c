@@ -244,8 +244,9 @@ static void check_size(struct egress *e, const struct config *c, uint32_t *max_f
 	if (sysctl_get(NF "max", &max) || max >= need)
 		return;
 	log_warning(e->log, "egress", NULL,
-		"nf_conntrack_max is %ld and cannot be raised to %ld: flows.max is lowered from %u to %u%s", max, need,
-		*max_flows, flows_for(max), max_flows == &e->max_flows ? " with the next start" : "");
+		"nf_conntrack_max is %ld and cannot be raised to %ld: flows.max is lowered from %u to %u%s",
+		max, need, *max_flows, flows_for(max),
+		max_flows == &e->max_flows ? " with the next start" : "");
 	*max_flows = flows_for(max);
 }
 
