@@ -35,17 +35,6 @@ static bool whole(const struct flowstate *fs, uint32_t i)
 	return addresses_sane(h);
 }
 
-/* Where its halves are to be. */
-static void aim(const struct flowstate *fs, uint32_t i, struct place half[2])
-{
-	const struct flow_head *h = head_of(fs, i);
-	struct tuple t;
-	for (int d = 0; d < 2; d++) {
-		record_tuple(h, (enum fs_dir)d, &t);
-		lookup_aim(fs, &half[d], h->realm[d], &t);
-	}
-}
-
 /* Nobody has its tuples yet, nor do its own halves share one. */
 static bool alone(const struct flowstate *fs, uint32_t i, struct place half[2])
 {
@@ -86,46 +75,105 @@ static bool empty(const struct flowstate *fs, uint32_t i)
 	return head_of(fs, i)->state == FS_FREE && !body_of(fs, i)->mark;
 }
 
-/* Judges a record. Returns whether it is to be entered, with its halves there. */
-static bool judge(struct flowstate *fs, uint32_t i, struct place half[2], struct fs_open_report *rep)
+/* ---- many at a time ---------------------------------------------------------------------------------- */
+
+/* Records that are whole by themselves go through in groups: while one is compared with what was entered before, the
+ * buckets that the next one will need are on their way to the cache. */
+#define GROUP 16
+/* So far ahead is a record asked for: the processor's own guesses end with the page. */
+#define AHEAD 16
+struct group {
+	unsigned n;
+	uint32_t record[GROUP];
+	struct place half[GROUP][2];
+};
+
+struct adoption {
+	struct flowstate *fs;
+	struct fs_open_report *rep;
+	struct group group[2];
+	unsigned fills; /* which group is being filled; the other one waits to be entered */
+	uint32_t free_last;
+};
+
+/* Behind the other free ones, so that the first are used first. */
+static void list_free(struct adoption *a, uint32_t i)
 {
-	if (empty(fs, i))
-		return false;
-	if (whole(fs, i)) {
-		aim(fs, i, half);
-		if (alone(fs, i, half))
-			return true;
-	}
-	erase(fs, i);
-	rep->torn++;
-	return false;
+	struct wheel_link *link = a->fs->wheel.link;
+	link[i].next = FS_NONE;
+	*(a->free_last == FS_NONE ? &a->fs->free_first : &link[a->free_last].next) = i;
+	a->free_last = i;
 }
 
-static void enter(struct flowstate *fs, uint32_t i, const struct place half[2])
+static void drop(struct adoption *a, uint32_t i)
 {
-	mend(fs, i);
-	record_enter(fs, i, half[FS_ORIG].hash, half[FS_REPLY].hash);
+	erase(a->fs, i);
+	a->rep->torn++;
+	if (i < a->fs->arena.max)
+		list_free(a, i);
 }
 
-int adopt_records(struct flowstate *fs, struct fs_open_report *rep)
+static void enter_group(struct adoption *a, struct group *g)
 {
-	struct arena_header *header = fs->arena.header;
-	uint32_t max = fs->arena.max, high = header->high;
-	struct place half[2];
-
-	for (uint32_t i = 0; i < high && i < max; i++) {
-		if (judge(fs, i, half, rep))
-			enter(fs, i, half);
+	for (unsigned k = 0; k < g->n; k++) {
+		uint32_t i = g->record[k];
+		if (alone(a->fs, i, g->half[k])) {
+			mend(a->fs, i);
+			record_enter(a->fs, i, g->half[k][FS_ORIG].hash, g->half[k][FS_REPLY].hash);
+		} else {
+			drop(a, i);
+		}
 	}
-	for (uint32_t i = high < max ? high : max; i-- > 0;) {
+	g->n = 0;
+}
+
+/* The group that was filled waits now, and the one that waited is entered. */
+static void next_group(struct adoption *a)
+{
+	struct group *g = &a->group[a->fills];
+	lookup_aim_records(a->fs, g->record, g->n, g->half);
+	a->fills = !a->fills;
+	enter_group(a, &a->group[a->fills]);
+}
+
+static void take_over(struct adoption *a, uint32_t end)
+{
+	struct flowstate *fs = a->fs;
+	for (uint32_t i = 0; i < end; i++) {
+		fs_prefetch(fs, i + AHEAD);
+		if (empty(fs, i)) {
+			list_free(a, i);
+		} else if (whole(fs, i)) {
+			struct group *g = &a->group[a->fills];
+			g->record[g->n++] = i;
+			if (g->n == GROUP)
+				next_group(a);
+		} else {
+			drop(a, i);
+		}
+	}
+	next_group(a);
+	next_group(a);
+}
+
+/* flows.max is lower than it was: what lies above it moves down. Killed in between, the file has the record twice, and
+ * the next start drops one. Returns 0; -ENOSPC when there is no room. */
+static int move_down(struct adoption *a, uint32_t from, uint32_t end)
+{
+	struct flowstate *fs = a->fs;
+	struct place half[1][2];
+	for (uint32_t i = from; i < end; i++) {
 		if (empty(fs, i))
-			record_list_free(fs, i);
-	}
-	/* flows.max is lower than it was: what lies above it moves down. Killed in between, the file has the
-	 * record twice, and the next start drops one. */
-	for (uint32_t i = max; i < high; i++) {
-		if (!judge(fs, i, half, rep))
 			continue;
+		bool good = whole(fs, i);
+		if (good) {
+			lookup_aim_records(fs, &i, 1, half);
+			good = alone(fs, i, half[0]);
+		}
+		if (!good) {
+			drop(a, i);
+			continue;
+		}
 		uint32_t to = record_take(fs);
 		if (to == FS_NONE)
 			return -ENOSPC;
@@ -133,9 +181,23 @@ int adopt_records(struct flowstate *fs, struct fs_open_report *rep)
 		body.mark = 0;
 		record_write(fs, to, head_of(fs, i), &body);
 		erase(fs, i);
-		enter(fs, to, half);
+		mend(fs, to);
+		record_enter(fs, to, half[0][FS_ORIG].hash, half[0][FS_REPLY].hash);
 	}
+	return 0;
+}
+
+int adopt_records(struct flowstate *fs, struct fs_open_report *rep)
+{
+	struct arena_header *header = fs->arena.header;
+	uint32_t max = fs->arena.max, high = header->high;
+	struct adoption a = {.fs = fs, .rep = rep, .free_last = FS_NONE};
+
+	take_over(&a, high < max ? high : max);
 	if (high > max) {
+		int err = move_down(&a, max, high);
+		if (err)
+			return err;
 		header->high = max;
 		arena_trim(&fs->arena);
 	}

@@ -62,6 +62,44 @@ uint64_t lookup_record_hash(const struct flowstate *fs, const struct flow_head *
 	return lookup_hash(fs, h->realm[dir], &t);
 }
 
+/* Up to LANES tuples that are hashed together, each family's side by side. */
+#define LANES 16
+struct messages {
+	uint64_t w4[WORDS4 * SIP_MANY], w6[WORDS6 * SIP_MANY];
+	uint8_t at4[LANES], at6[LANES]; /* whose hash it is */
+};
+struct lanes {
+	unsigned n4, n6;
+};
+
+static inline void message_in(
+	struct messages *m, struct lanes *n, const struct tuple *t, uint16_t realm, unsigned at)
+{
+	if (words_are4(t)) {
+		words4(t, realm, m->w4 + n->n4, SIP_MANY);
+		m->at4[n->n4++] = (uint8_t)at;
+	} else {
+		words6(t, realm, m->w6 + n->n6, SIP_MANY);
+		m->at6[n->n6++] = (uint8_t)at;
+	}
+}
+
+static inline void messages_hash(
+	const struct flowstate *fs, const struct messages *m, const struct lanes *n, uint64_t *hash)
+{
+	uint64_t h[SIP_MANY];
+	if (n->n4) {
+		fs->sip_many(&fs->index_key, m->w4, WORDS4, n->n4, h);
+		for (unsigned i = 0; i < n->n4; i++)
+			hash[m->at4[i]] = h[i];
+	}
+	if (n->n6) {
+		fs->sip_many(&fs->index_key, m->w6, WORDS6, n->n6, h);
+		for (unsigned i = 0; i < n->n6; i++)
+			hash[m->at6[i]] = h[i];
+	}
+}
+
 static inline bool half_is(const struct flow_head *h, unsigned dir, uint16_t realm, const struct tuple *t)
 {
 	return memcmp(&h->addr[dir], t, 2 * sizeof(struct addr)) == 0 &&
@@ -107,6 +145,30 @@ void lookup_aim(const struct flowstate *fs, struct place *p, uint16_t realm, con
 	__builtin_prefetch(&fs->index.bucket[index_home(&fs->index, p->hash)], 1);
 }
 
+void lookup_aim_records(
+	const struct flowstate *fs, const uint32_t *records, unsigned n, struct place (*half)[2])
+{
+	uint64_t hash[LANES];
+	for (unsigned from = 0; from < n; from += LANES / 2) {
+		unsigned count = n - from < LANES / 2 ? n - from : LANES / 2;
+		struct messages m;
+		struct lanes lanes = {};
+		for (unsigned i = 0; i < 2 * count; i++) {
+			const struct flow_head *h = head_of(fs, records[from + i / 2]);
+			struct place *p = &half[from + i / 2][i % 2];
+			record_tuple(h, (enum fs_dir)(i % 2), &p->t);
+			p->realm = h->realm[i % 2];
+			p->ref = REF_NONE;
+			message_in(&m, &lanes, &p->t, p->realm, i);
+		}
+		messages_hash(fs, &m, &lanes, hash);
+		for (unsigned i = 0; i < 2 * count; i++) {
+			half[from + i / 2][i % 2].hash = hash[i];
+			__builtin_prefetch(&fs->index.bucket[index_home(&fs->index, hash[i])], 1);
+		}
+	}
+}
+
 void lookup(const struct flowstate *fs, struct place *p)
 {
 	uint32_t home = index_home(&fs->index, p->hash);
@@ -126,29 +188,11 @@ struct group {
 
 static void step_hash(const struct flowstate *fs, const struct fs_key *keys, unsigned n, struct group *g)
 {
-	uint64_t w4[WORDS4 * SIP_MANY], w6[WORDS6 * SIP_MANY], h4[GROUP], h6[GROUP];
-	uint8_t at4[GROUP] = {}, at6[GROUP] = {};
-	unsigned n4 = 0, n6 = 0;
-
-	for (unsigned i = 0; i < n; i++) {
-		const struct tuple *t = &keys[i].t;
-		uint16_t realm = FS_SLOT(keys[i].realm);
-		if (words_are4(t)) {
-			words4(t, realm, w4 + n4, SIP_MANY);
-			at4[n4++] = (uint8_t)i;
-		} else {
-			words6(t, realm, w6 + n6, SIP_MANY);
-			at6[n6++] = (uint8_t)i;
-		}
-	}
-	if (n4)
-		fs->sip_many(&fs->index_key, w4, WORDS4, n4, h4);
-	if (n6)
-		fs->sip_many(&fs->index_key, w6, WORDS6, n6, h6);
-	for (unsigned i = 0; i < n4; i++)
-		g->hash[at4[i]] = h4[i];
-	for (unsigned i = 0; i < n6; i++)
-		g->hash[at6[i]] = h6[i];
+	struct messages m;
+	struct lanes lanes = {};
+	for (unsigned i = 0; i < n; i++)
+		message_in(&m, &lanes, &keys[i].t, FS_SLOT(keys[i].realm), i);
+	messages_hash(fs, &m, &lanes, g->hash);
 	for (unsigned i = 0; i < n; i++) {
 		g->at[i] = index_home(&fs->index, g->hash[i]);
 		__builtin_prefetch(&fs->index.bucket[g->at[i]]);

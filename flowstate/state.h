@@ -97,6 +97,9 @@ struct place {
 
 /* Says which place is meant, and asks for the memory that looking there will need. */
 void lookup_aim(const struct flowstate *fs, struct place *p, uint16_t realm, const struct tuple *t);
+/* Aims at both halves of each of n records, hashing many at a time. */
+void lookup_aim_records(
+	const struct flowstate *fs, const uint32_t *records, unsigned n, struct place (*half)[2]);
 /* Sets p->ref: a half of a live flow (findable or not), or of a quarantined one. */
 void lookup(const struct flowstate *fs, struct place *p);
 uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
