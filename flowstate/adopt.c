@@ -203,6 +203,6 @@ int adopt_records(struct flowstate *fs, struct fs_open_report *rep)
 	}
 	rep->flows = fs->stats.used;
 	names_drop_unused(&fs->names);
-	expire_sweep(fs);
+	expire_sweep(fs, false);
 	return 0;
 }

@@ -7,7 +7,11 @@
  *
  *   - the wheel names the records that may be due;
  *   - a sweep over all records follows when names were unbound (flows with such an attachment end) or
- *     timeouts changed (records are hung in anew). A new reason while one is under way begins it anew.
+ *     timeouts became shorter (records are hung in anew). A new reason while one is under way begins it anew.
+ *
+ * Nearly all of a tick would be waiting for memory: records fall due in another order than they lie in. So whatever
+ * the next ones will need is asked for some records ahead of work. Those are guesses: work on a record goes by the
+ * lists as they are then.
  *
  * Only when NAT changes are flows ended all at once: whatever they would still send carries an address that is not to be used
  * any more.
@@ -68,9 +72,10 @@ void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 		record_free(fs, i);
 }
 
-void expire_sweep(struct flowstate *fs)
+void expire_sweep(struct flowstate *fs, bool shorter)
 {
 	fs->sweep_left = fs->arena.header->high;
+	fs->sweep_rehangs |= shorter;
 }
 
 void expire_stale(struct flowstate *fs)
@@ -82,67 +87,174 @@ void expire_stale(struct flowstate *fs)
 	}
 }
 
-static unsigned sweep(struct flowstate *fs, unsigned *budget)
+/* ---- a tick --------------------------------------------------------------------------------------------- */
+
+/* What things cost, in records of a budget: one that comes up by the wheel is four lines of memory at random places.
+ * One that a sweep passes by lies beside the one before. What the owner does for an early end is a request to
+ * the kernel. */
+#define SWEPT_A_RECORD 8
+#define EARLY_COSTS    3
+
+struct work {
+	unsigned left;  /* of the budget */
+	unsigned ended; /* flows */
+};
+
+static void spend(struct work *w, unsigned cost)
 {
-	unsigned ended = 0;
-	for (; *budget && fs->sweep_left; --*budget) {
+	w->left -= cost < w->left ? cost : w->left;
+}
+
+static void fetch_link(const struct flowstate *fs, uint32_t i)
+{
+	if (i < fs->wheel.max) /* neither the end of a list nor its head */
+		__builtin_prefetch(&fs->wheel.link[i], 1);
+}
+
+/* For rehang: the neighbours, and whom it will come to hang before. */
+static void fetch_for_rehang(const struct flowstate *fs, uint32_t i)
+{
+	const struct wheel_link *l = &fs->wheel.link[i];
+	fetch_link(fs, l->next);
+	fetch_link(fs, l->prev);
+	if (head_of(fs, i)->state != FS_FREE)
+		fetch_link(fs, fs->wheel.head[expire_second(fs, i) % WHEEL_SECONDS]);
+}
+
+#define SWEEP_AHEAD 8
+
+static void sweep(struct flowstate *fs, struct work *w)
+{
+	unsigned swept = 0;
+	while (w->left && fs->sweep_left) {
 		uint32_t i = --fs->sweep_left;
 		const struct flow_head *h = head_of(fs, i);
+		bool rehangs = fs->sweep_rehangs;
+		if (i >= SWEEP_AHEAD) {
+			if (rehangs)
+				fetch_for_rehang(fs, i - SWEEP_AHEAD);
+			else
+				__builtin_prefetch(head_of(fs, i - SWEEP_AHEAD));
+		}
+		if (++swept % SWEPT_A_RECORD == 0)
+			spend(w, 1);
 		if (h->state == FS_FREE)
 			continue;
 		if (is_live(h) && names_gone(&fs->names, h)) {
 			expire_end(fs, i, FS_END_REMOVED);
-			ended++;
-		} else {
+			w->ended++;
+			spend(w, 1 + EARLY_COSTS);
+		} else if (rehangs) {
 			rehang(fs, i);
+			spend(w, 1);
 		}
 	}
-	return ended;
+	if (!fs->sweep_left)
+		fs->sweep_rehangs = false;
 }
 
-/* A record has come up. Returns whether a flow ended. */
-static bool examine(struct flowstate *fs, uint32_t i)
+/* A record has come up. */
+static void examine(struct flowstate *fs, uint32_t i, struct work *w)
 {
+	spend(w, 1);
 	if (expire_due(fs, i) > fs->now) {
 		rehang(fs, i);
-		return false;
+		return;
 	}
 	if (is_live(head_of(fs, i))) {
 		expire_end(fs, i, FS_END_EXPIRED);
-		return true;
+		w->ended++;
+		return;
 	}
 	/* Of an earlier run, which may have been killed between the end of the flow and what the owner had to do. */
-	if (body_of(fs, i)->seen <= fs->adopted && fs->early_end)
+	if (body_of(fs, i)->seen <= fs->adopted && fs->early_end) {
 		fs->early_end(fs->early_end_arg, i);
+		spend(w, EARLY_COSTS);
+	}
 	record_free(fs, i);
-	return false;
+}
+
+/* Goes ahead of the work along a list of the wheel: first fetches records, and when they have come the buckets
+ * that they will be taken from. */
+#define SCOUT_AHEAD 16
+struct scout {
+	uint32_t at; /* the link of this one has been asked for */
+	uint32_t seen[SCOUT_AHEAD];
+	unsigned n;
+};
+
+static void fetch_for_examine(const struct flowstate *fs, uint32_t i)
+{
+	const struct flow_head *h = head_of(fs, i);
+	if (h->state == FS_FREE)
+		return;
+	if (expire_due(fs, i) > fs->now) {
+		fetch_for_rehang(fs, i);
+		return;
+	}
+	enum fs_dir dir = is_live(h) ? FS_ORIG : FS_REPLY;
+	uint32_t home = index_home(&fs->index, lookup_record_hash(fs, h, dir));
+	__builtin_prefetch(&fs->index.bucket[home], 1);
+}
+
+static void scout_step(const struct flowstate *fs, struct scout *s)
+{
+	uint32_t *slot = &s->seen[s->n++ % SCOUT_AHEAD], i = s->at;
+	*slot = i;
+	if (i != WHEEL_NONE) {
+		fs_prefetch(fs, i);
+		s->at = fs->wheel.link[i].next;
+		fetch_link(fs, s->at);
+	}
+	if (s->n > SCOUT_AHEAD / 2) {
+		uint32_t there = s->seen[(s->n - 1 - SCOUT_AHEAD / 2) % SCOUT_AHEAD];
+		if (there != WHEEL_NONE)
+			fetch_for_examine(fs, there);
+	}
+}
+
+/* Works off the second that the wheel is at. Returns false when the budget did not last. */
+static bool second_done(struct flowstate *fs, struct work *work)
+{
+	struct wheel *w = &fs->wheel;
+	struct scout s = {.at = wheel_first(w)};
+	if (s.at == WHEEL_NONE)
+		return true;
+	for (unsigned k = 0; k < SCOUT_AHEAD && k < work->left; k++)
+		scout_step(fs, &s);
+	for (uint32_t i; (i = wheel_first(w)) != WHEEL_NONE;) {
+		if (!work->left)
+			return false;
+		if (work->left > SCOUT_AHEAD)
+			scout_step(fs, &s);
+		examine(fs, i, work);
+	}
+	return true;
 }
 
 unsigned fs_tick(struct flowstate *fs, uint64_t now_ms, unsigned budget)
 {
 	struct wheel *w = &fs->wheel;
-	unsigned ended, for_sweep = budget / 2;
+	struct work work = {.left = (budget + 1) / 2};
 
 	clock_set(fs, now_ms);
 	arena_retry(&fs->arena);
-	budget -= for_sweep;
-	ended = sweep(fs, &for_sweep);
-	budget += for_sweep;
+	sweep(fs, &work);
+	work.left += budget / 2;
 
 	uint32_t second = fs->now / UNITS_A_SECOND;
 	/* After a long pause one turn of the wheel is enough to meet every record. */
 	if (second >= w->now && second - w->now >= WHEEL_SECONDS)
 		w->now = second - WHEEL_SECONDS + 1;
-	for (; w->now <= second; w->now++) {
-		for (uint32_t i; (i = wheel_first(w)) != WHEEL_NONE; budget--) {
-			if (!budget)
-				return ended;
-			/* The memory of the next one comes while this one is worked on. */
-			fs_prefetch(fs, w->link[i].next);
-			ended += examine(fs, i);
-		}
-	}
-	return ended;
+	while (w->now <= second && second_done(fs, &work))
+		w->now++;
+	fs->behind = w->now <= second;
+	return work.ended;
+}
+
+bool fs_behind(const struct flowstate *fs)
+{
+	return fs->behind || fs->sweep_left;
 }
 
 void fs_end(struct flowstate *fs, uint32_t flow, uint64_t now_ms)

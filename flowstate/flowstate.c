@@ -67,17 +67,22 @@ uint32_t fs_state_default_s(enum fs_state s)
 
 /* ---- opening and closing ------------------------------------------------------------------------------ */
 
-static void set_limits(struct flowstate *fs, const struct fs_config *cfg)
+/* Returns whether a timeout became shorter: records may hang in the wheel too late then. */
+static bool set_limits(struct flowstate *fs, const struct fs_config *cfg)
 {
+	bool shorter = false;
 	for (int s = 0; s < FS_STATE_COUNT; s++) {
 		uint64_t units = (uint64_t)cfg->timeout_s[s] * UNITS_A_SECOND;
-		fs->timeout[s] = units > INT32_MAX ? INT32_MAX : (uint32_t)units;
+		uint32_t timeout = units > INT32_MAX ? INT32_MAX : (uint32_t)units;
+		shorter |= timeout < fs->timeout[s];
+		fs->timeout[s] = timeout;
 	}
 	fs->tcp_loose = cfg->tcp_loose;
 	fs->max_per_site = cfg->max_per_site;
 	fs->nat = cfg->nat;
 	memcpy(fs->nat_pool, cfg->nat_pool, sizeof(fs->nat_pool));
 	fs->nat_share = cfg->nat_share ? cfg->nat_share : 100;
+	return shorter;
 }
 
 /* Everything that the arena implies. -ENOSPC: it holds more than max records. */
@@ -173,8 +178,8 @@ void fs_close(struct flowstate *fs)
 void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg)
 {
 	bool nat = fs->nat != cfg->nat || memcmp(fs->nat_pool, cfg->nat_pool, sizeof(fs->nat_pool)) != 0;
-	set_limits(fs, cfg);
-	expire_sweep(fs);
+	if (set_limits(fs, cfg))
+		expire_sweep(fs, true);
 	if (nat)
 		expire_stale(fs);
 }
@@ -194,13 +199,13 @@ fs_id fs_lookup_name(const struct flowstate *fs, enum fs_kind kind, const char *
 void fs_unbind(struct flowstate *fs, fs_id id)
 {
 	if (names_unbind(&fs->names, id))
-		expire_sweep(fs);
+		expire_sweep(fs, false);
 }
 
 void fs_unbind_rest(struct flowstate *fs)
 {
 	if (names_unbind_rest(&fs->names))
-		expire_sweep(fs);
+		expire_sweep(fs, false);
 	if (fs->adopted)
 		expire_stale(fs);
 	__atomic_store_n(&fs->arena.header->ready, 1, __ATOMIC_RELEASE);

@@ -27,6 +27,8 @@ struct flowstate {
 
 	uint32_t free_first; /* of the records below the arena's high mark; linked in the wheel's links */
 	uint32_t sweep_left; /* records below this are still to be looked at by the sweep (expire.c) */
+	bool sweep_rehangs;  /* and hung in anew */
+	bool behind;         /* the last tick's budget did not last for the wheel */
 
 	struct addr_range overlap[2], nat_pool[2]; /* IPv4, IPv6 */
 	enum fs_nat nat;
@@ -163,8 +165,8 @@ void expire_set_state(struct flowstate *fs, uint32_t i, enum fs_state next);
 void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why);
 /* Ends all flows that the NAT in use would not translate as they are. Reads every record: 10 ms a million. */
 void expire_stale(struct flowstate *fs);
-/* Names went or timeouts changed: every record is to be looked at. */
-void expire_sweep(struct flowstate *fs);
+/* Names went or timeouts became shorter: every record is to be looked at. */
+void expire_sweep(struct flowstate *fs, bool shorter);
 
 /* ---- adopt.c ------------------------------------------------------------------------------------------- */
 

@@ -26,8 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TICK_MS     100
-#define TICK_BUDGET 4096 /* records examined a tick: 40,960 a second can expire */
+#define TICK_MS 100
 
 uint64_t gateway_now(void)
 {
@@ -158,12 +157,30 @@ static int open_flows(struct gateway *gw, uint32_t max, char *err, size_t errlen
 	return flow_events_open(&gw->events, gw);
 }
 
+static void on_behind(uv_idle_t *h);
+
+/* A million flows may be due in one second. They end in small pieces, one each turn of the loop, so that no packet
+ * waits for more than one of them; without packets the turns follow at once. */
+static void tick_flows(struct gateway *gw)
+{
+	fs_tick(gw->fs, gateway_now(), FS_TICK_BUDGET);
+	egress_flush(gw->egress);
+	if (fs_behind(gw->fs))
+		uv_idle_start(&gw->behind, on_behind);
+	else
+		uv_idle_stop(&gw->behind);
+}
+
+static void on_behind(uv_idle_t *h)
+{
+	tick_flows(h->data);
+}
+
 static void on_tick(uv_timer_t *h)
 {
 	struct gateway *gw = h->data;
 
-	fs_tick(gw->fs, gateway_now(), TICK_BUDGET);
-	egress_flush(gw->egress);
+	tick_flows(gw);
 	if (gw->ipsec)
 		ipsec_tick(gw->ipsec);
 	if (++gw->ticks % (1000 / TICK_MS) == 0) {
@@ -202,15 +219,18 @@ static int start_loop_handles(struct gateway *gw)
 	int r;
 
 	uv_timer_init(gw->loop, &gw->tick);
-	gw->tick.data = gw->hostnet_poll.data = gw->egress_poll.data = gw;
+	uv_idle_init(gw->loop, &gw->behind);
+	gw->tick.data = gw->behind.data = gw->hostnet_poll.data = gw->egress_poll.data = gw;
 	r = uv_poll_init(gw->loop, &gw->hostnet_poll, hostnet_fd(gw->hostnet));
 	if (r < 0) {
 		uv_close((uv_handle_t *)&gw->tick, NULL);
+		uv_close((uv_handle_t *)&gw->behind, NULL);
 		return r;
 	}
 	r = uv_poll_init(gw->loop, &gw->egress_poll, egress_fd(gw->egress));
 	if (r < 0) {
 		uv_close((uv_handle_t *)&gw->tick, NULL);
+		uv_close((uv_handle_t *)&gw->behind, NULL);
 		uv_close((uv_handle_t *)&gw->hostnet_poll, NULL);
 		return r;
 	}
@@ -344,6 +364,7 @@ void gateway_stop(struct gateway *gw)
 		path_close(gw->path);
 	if (gw->handles) {
 		uv_close((uv_handle_t *)&gw->tick, NULL);
+		uv_close((uv_handle_t *)&gw->behind, NULL);
 		uv_close((uv_handle_t *)&gw->hostnet_poll, NULL);
 		uv_close((uv_handle_t *)&gw->egress_poll, NULL);
 	}

@@ -40,9 +40,10 @@ struct gateway {
 	uint32_t reloads, failed_reloads;
 	bool failed; /* the loop was ended by something that cannot be mended while running */
 	uv_timer_t tick;
+	uv_idle_t behind; /* runs while more flows are due than one tick takes */
 	uint32_t ticks;
 	uv_poll_t hostnet_poll, egress_poll;
-	bool handles; /* the three are open */
+	bool handles; /* these four are open */
 	int lock_fd;  /* held on state_dir: one arrd each */
 };
 

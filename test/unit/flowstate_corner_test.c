@@ -280,6 +280,57 @@ static void test_trial_is_narrow(void **state)
 	world_close(&w);
 }
 
+/* More is due in one second than a tick takes: each call does its share, and says that there is more. */
+static void test_behind(void **state)
+{
+	enum { FLOWS = 2000 };
+	struct world w;
+	struct fs_stats st;
+	unsigned calls;
+	(void)state;
+	world_new(&w, NULL, FLOWS);
+	for (unsigned p = 0; p < FLOWS; p++)
+		begin(&w, p % 2 ? w.site_a : w.site_b, p % 2 ? w.a1 : w.b1,
+			tup(IPPROTO_UDP, "10.0.1.5", (uint16_t)p, WEB, 53), NULL);
+	fs_tick(w.fs, w.now, FS_TICK_BUDGET);
+	assert_false(fs_behind(w.fs));
+	/* Twice the longest time, all at once: ended in one second, free in another. */
+	for (int twice = 0; twice < 2; twice++) {
+		w.now += 250000;
+		for (calls = 1; fs_tick(w.fs, w.now, FS_TICK_BUDGET), fs_behind(w.fs); calls++)
+			check(&w);
+		assert_in_range(calls, FLOWS / FS_TICK_BUDGET, 3 * FLOWS / FS_TICK_BUDGET);
+		fs_get_stats(w.fs, &st);
+		assert_int_equal(st.used, 0);
+		assert_int_equal(st.quarantined, twice ? 0 : FLOWS);
+	}
+
+	/* Names that go, and timeouts that become shorter, are worked off likewise; longer ones cost nothing. */
+	for (unsigned p = 0; p < FLOWS; p++)
+		begin(&w, p % 2 ? w.site_a : w.site_b, p % 2 ? w.a1 : w.b1,
+			tup(IPPROTO_UDP, "10.0.1.5", (uint16_t)p, WEB, 53), NULL);
+	fs_tick(w.fs, w.now, FS_TICK_BUDGET);
+	w.cfg.timeout_s[FS_UDP_ONE_WAY] = 200;
+	fs_reconfigure(w.fs, &w.cfg);
+	assert_false(fs_behind(w.fs));
+	w.cfg.timeout_s[FS_UDP_ONE_WAY] = 100;
+	fs_reconfigure(w.fs, &w.cfg);
+	fs_unbind(w.fs, w.b1);
+	assert_true(fs_behind(w.fs));
+	unsigned ended = 0;
+	for (calls = 0; fs_behind(w.fs); calls++) {
+		unsigned n = fs_tick(w.fs, w.now, FS_TICK_BUDGET);
+		assert_true(n <= FS_TICK_BUDGET / 4); /* what its owner does for an early end costs, too */
+		ended += n;
+		check(&w);
+	}
+	assert_int_equal(ended, FLOWS / 2);
+	assert_true(calls > FLOWS / FS_TICK_BUDGET);
+	w.now += 101000;
+	assert_true(fs_tick(w.fs, w.now, UINT32_MAX) == FLOWS / 2);
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -292,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_unfinished_start),
 		cmocka_unit_test(test_end_is_told_again),
 		cmocka_unit_test(test_trial_is_narrow),
+		cmocka_unit_test(test_behind),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
