@@ -256,6 +256,22 @@ static void take_ports(struct tuple *t, const uint8_t *l4)
 	t->dport = raw16_get(l4 + 2);
 }
 
+/* RFC 9293 3.10: what is neither SYN, RST nor acknowledges something is not looked at by any receiver, and a SYN neither
+ * ends nor resets. */
+static bool tcp_flags_contradict(uint8_t flags)
+{
+	switch (flags & (TCP_SYN | TCP_RST | TCP_FIN)) {
+	case 0:
+	case TCP_FIN:
+		return !(flags & TCP_ACK);
+	case TCP_SYN:
+	case TCP_RST:
+		return false;
+	default:
+		return true;
+	}
+}
+
 static enum drop parse_tcp(struct pkt *p)
 {
 	const uint8_t *tcp = octets(p, p->l4, TCP_HDR);
@@ -268,6 +284,8 @@ static enum drop parse_tcp(struct pkt *p)
 		return DROP_INNER_L4;
 	take_ports(&p->t, tcp);
 	p->tcp_flags = tcp[13];
+	if (tcp_flags_contradict(p->tcp_flags))
+		return DROP_INNER_L4;
 	p->payload = (uint16_t)(p->l4 + hlen);
 	return is_usual(tcp, hlen) ? DROP_NONE : parse_options(p, tcp, hlen);
 }

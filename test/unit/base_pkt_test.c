@@ -460,6 +460,27 @@ static void test_sack(void **state)
 	}
 }
 
+/* Which flags go together: PSH, URG, ECE and CWR with everything. */
+static void test_flags_that_contradict(void **state)
+{
+	static const uint8_t sound[] = {
+		TCP_SYN, TCP_SYN | TCP_ACK, TCP_RST, TCP_RST | TCP_ACK, TCP_ACK, TCP_FIN | TCP_ACK};
+
+	(void)state;
+	for (unsigned flags = 0; flags < 256; flags++) {
+		struct spec s = kind_spec(flags % 2 ? TCP4 : TCP6);
+		uint8_t b[256];
+		struct pkt p = {.data = b};
+		bool is_sound = false;
+
+		for (size_t i = 0; i < sizeof(sound); i++)
+			is_sound |= (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == sound[i];
+		s.flags = (uint8_t)flags;
+		p.len = packet_make(b, &s);
+		assert_int_equal(pkt_parse(&p), is_sound ? DROP_NONE : DROP_INNER_L4);
+	}
+}
+
 /* ---- ICMP errors --------------------------------------------------------------------------------------------- */
 
 /* Parses an ICMP error about the packet of quoted, changed by patch, of which at most n octets are quoted. */
@@ -557,6 +578,7 @@ int main(void)
 		cmocka_unit_test(test_icmp_types),
 		cmocka_unit_test(test_syn_options),
 		cmocka_unit_test(test_sack),
+		cmocka_unit_test(test_flags_that_contradict),
 		cmocka_unit_test(test_quotes),
 		cmocka_unit_test(test_quote_refusals),
 	};
