@@ -17,8 +17,9 @@
  * What does not fit, and passes all the same, without counting:
  *   - a SYN within a connection: its receiver answers with a challenge (RFC 5961 4). It is remembered, since a receiver that
  *     knows nothing of the connection any more answers it with SYN|ACK or RST, by numbers that do not fit;
+ *   - a SYN|ACK when the handshake is over and its numbers fit: it is answered by a challenge, too;
  *   - a bare acknowledgment from who has not yet answered a SYN: the challenge of a server that still has the last
- *     connection of this tuple. The RST that it provokes fits;
+ *     connection of this tuple; and the RST that it provokes, which ends that one (RFC 9293 3.10.7.3);
  *   - a RST just behind what its receiver has acknowledged: it answers a segment that was under way before, and its receiver
  *     pays no heed to it;
  *   - everything but RST, where the tunnel is liberal.
@@ -251,7 +252,22 @@ static enum tcp_verdict first_answer(struct flow_body *b, enum fs_dir dir, const
 		advance_ack(b, dir, pk);
 		return TCP_FITS;
 	}
-	return (pk->tcp_flags & (SYN | RST | FIN | ACK)) == ACK && !pk->tcp_len ? TCP_ASIDE : TCP_OUTSIDE;
+	if ((pk->tcp_flags & (SYN | RST | FIN | ACK)) != ACK || pk->tcp_len)
+		return TCP_OUTSIDE;
+	s->acked = pk->ack; /* where the RST will be that it provokes */
+	s->flags |= ACKED;
+	return TCP_ASIDE;
+}
+
+/* From who has sent nothing but a SYN, which is not answered yet. It may take the SYN back, and refuse a challenge. */
+static enum tcp_verdict before_answer(
+	const struct tcp_window *s, const struct tcp_window *r, const struct fs_packet *pk)
+{
+	if (!(pk->tcp_flags & RST))
+		return TCP_ASIDE;
+	if (pk->seq == s->end)
+		return TCP_FITS;
+	return r->flags & ACKED && pk->seq == r->acked ? TCP_ASIDE : TCP_OUTSIDE;
 }
 
 /* By a SYN that was remembered: who answers knows of no other connection. */
@@ -277,9 +293,8 @@ enum tcp_verdict tcp_segment(
 		return on_syn(b, dir, pk, state);
 	if (answers(b, dir, pk) && pk->tcp_flags & (SYN | RST))
 		return answer_anew(b, dir, pk);
-	if (!(r->flags &
-		    KNOWN)) /* nothing came from there yet that it could answer; its own SYN it may take back */
-		return pk->tcp_flags & RST ? (pk->seq == s->end ? TCP_FITS : TCP_OUTSIDE) : TCP_ASIDE;
+	if (!(r->flags & KNOWN))
+		return before_answer(s, r, pk);
 	if (!(s->flags & KNOWN)) {
 		enum tcp_verdict v = first_answer(b, dir, pk);
 
@@ -291,6 +306,8 @@ enum tcp_verdict tcp_segment(
 		return TCP_FITS;
 	if (!fits(s, r, pk))
 		return outside;
+	if (pk->tcp_flags & SYN && state != FS_TCP_OPENING)
+		return TCP_ASIDE;
 	if (pk->tcp_flags & SYN)
 		agree_on_scale(b);
 	advance(b, dir, pk);
