@@ -1,5 +1,5 @@
 # Targets for everybody:     all demo test setup install uninstall clean
-# Targets for who works here: unit netns soak lint fuzz bench coverage mutant
+# Targets for who works here: unit netns soak lint fuzz bench coverage mutant reference
 #
 # Variants are built beside one another, each in a folder of its own:
 #	make                  build/
@@ -144,9 +144,11 @@ $(B)/tools.a: $(patsubst %.c,$(B)/%.o,$(filter-out $(tools_main),$(wildcard test
 $(tools_bin): $(B)/tools/%: $(B)/test/tools/%.o $(B)/tools.a
 	@mkdir -p $(@D)
 	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LDLIBS) -lpthread)
-# This one is made of parts of the gateway.
+# These are made of parts of the gateway.
 $(B)/tools/egress_probe: $(link_gateway)
 $(B)/tools/egress_probe: private LDLIBS = $(PC_LIBS)
+$(B)/tools/flowverdict: $(links_flowstate)
+$(B)/tools/flowverdict: private LDLIBS = $(shell pkg-config --libs libsodium)
 tools: $(tools_bin)
 
 # Namespace tests, with the tools, and the mutant for the case that must find it out. CASES: patterns of names.
@@ -161,6 +163,11 @@ soak:
 	@test/setup build test
 	@$(MAKE) --no-print-directory all tools
 	@test/netns/run --build $(B) --soak $(foreach c,$(CASES),-k '$(c)')
+
+# The TCP corpus anew, by this kernel's stacks; then look at what test/netns/case_reference.py says of it.
+reference:
+	@test/setup test
+	test/reference/record.py
 
 demo:
 	@test/setup build test
@@ -277,6 +284,6 @@ clean:
 	rm -rf build
 
 -include $(patsubst %.c,$(B)/%.d,$(c_src))
-.PHONY: all test unit netns soak tools mutant bench-build fuzz fuzz-build test-build coverage lint tidy bench \
+.PHONY: all test unit netns soak tools mutant bench-build fuzz fuzz-build test-build coverage lint tidy bench reference \
 	demo setup install uninstall clean print-c_src print-c_hdr
 .SECONDARY:
