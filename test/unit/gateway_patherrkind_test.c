@@ -8,6 +8,7 @@
 
 #define ROUTER4 "192.0.2.77"
 #define ROUTER6 "2001:db8:9::77"
+#define NO_TAIL (const uint8_t *)""
 
 /* An error: what is quoted, and what it says. */
 struct error {
@@ -91,7 +92,7 @@ static void error_crosses(
 	const struct pkt *about = from_egress ? &f->seen : &f->came;
 	const uint8_t *original = from_egress ? f->home : f->in;
 	unsigned nflows = flows(before, 64);
-	uint8_t b[1024], quote[512], want[512], got[512];
+	uint8_t b[1024] = {0}, quote[512], want[512], got[512];
 	struct pkt p;
 
 	e.dst = about->t.src;
@@ -153,7 +154,7 @@ static void every_kind(void **state)
 
 					error_crosses(&f, way % 2,
 						error_of(f.sent.ver, kinds[k].type, (uint8_t)code, 1400),
-						way < 2 ? about->l4 + 8u : about->len, NULL, 0);
+						way < 2 ? about->l4 + 8u : about->len, NO_TAIL, 0);
 				}
 	}
 }
@@ -172,11 +173,11 @@ static void quotes_cut_short(void **state)
 
 			for (uint32_t n = about->l4 + 8u; n <= about->len; n++)
 				if (n != about->l4 + 17u) /* half of TCP's checksum cannot be put right */
-					error_crosses(&f, way, e, n, NULL, 0);
+					error_crosses(&f, way, e, n, NO_TAIL, 0);
 			e.dst = about->t.src;
 			for (uint32_t n = 0; n < about->l4 + 8u; n++) {
 				uint64_t before = rig_drops(DROP_INNER_L4);
-				uint8_t b[512], q[512];
+				uint8_t b[512] = {0}, q[512] = {0};
 
 				memcpy(q, about->data, about->len);
 				rig_forget();
@@ -264,7 +265,7 @@ static void quotes_with_more_headers(void **state)
 		}
 		for (unsigned way = 0; way < 2; way++)
 			error_crosses(&f, way, error_of(f.sent.ver, f.sent.ver == 4 ? 3 : 1, 1, 0),
-				f.home_len + rows[i].n, NULL, 0);
+				f.home_len + rows[i].n, NO_TAIL, 0);
 	}
 }
 
@@ -282,7 +283,7 @@ static void quotes_of_nothing(void **state)
 		for (unsigned k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
 			struct flow f;
 			struct error e;
-			uint8_t b[512];
+			uint8_t b[512] = {0};
 			uint64_t before;
 
 			flow_begin(&f, rows[i].kind, (uint16_t)(45000 + i * 16 + k));
@@ -308,7 +309,7 @@ static void no_flow(void **state)
 				struct spec s = kind_spec(kinds[k].ver == 4 ? UDP4 : UDP6);
 				struct error e = error_of(kinds[k].ver, kinds[k].type, (uint8_t)code, 1300);
 				uint64_t before = rig_drops(DROP_ICMP_NO_FLOW);
-				uint8_t b[512], q[256];
+				uint8_t b[512] = {0}, q[256] = {0};
 				uint32_t n = packet_make(q, &s);
 
 				e.dst = s.src;
