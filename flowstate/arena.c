@@ -7,6 +7,8 @@
  */
 #include "flowstate/arena.h"
 
+#include "flowstate/closed.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -19,6 +21,7 @@
 
 #define HEADER_OCTETS 4096
 #define NAMES_OCTETS  ((size_t)FS_SLOTS * sizeof(struct name_entry))
+#define CLOSED_OCTETS (2 * CLOSED_FILTER_OCTETS)
 #define HUGE_OCTETS   ((size_t)2 << 20)
 /* Records that memory is asked for at a time: 640 KiB. */
 #define BACK_STEP 4096u
@@ -29,7 +32,7 @@ _Static_assert(NAMES_OCTETS % HEADER_OCTETS == 0, "blocks begin on a page");
 static size_t octets_for(uint32_t records)
 {
 	size_t blocks = ((size_t)records + PER_BLOCK - 1) / PER_BLOCK;
-	return HEADER_OCTETS + NAMES_OCTETS + blocks * sizeof(struct block);
+	return HEADER_OCTETS + NAMES_OCTETS + CLOSED_OCTETS + blocks * sizeof(struct block);
 }
 
 static uint64_t header_check(const struct arena_header *h)
@@ -158,7 +161,9 @@ static void set_parts(struct arena *a)
 	uint8_t *p = a->map;
 	a->header = a->map;
 	a->name = (void *)(p + HEADER_OCTETS);
-	a->block = (void *)(p + HEADER_OCTETS + NAMES_OCTETS);
+	for (size_t f = 0; f < 2; f++)
+		a->closed[f] = (void *)(p + HEADER_OCTETS + NAMES_OCTETS + f * CLOSED_FILTER_OCTETS);
+	a->block = (void *)(p + HEADER_OCTETS + NAMES_OCTETS + CLOSED_OCTETS);
 }
 
 /* Maps the file, which is made at least as long as its records and max need. */
@@ -231,7 +236,8 @@ int arena_open(
 		err = map_file(a, h.high > cfg->max ? h.high : cfg->max);
 		if (err)
 			goto fail;
-		if (arena_back_names(a, h.names_high) && back(a, octets_for(0), octets_for(h.high)) == 0) {
+		if (arena_back_names(a, h.names_high) && (closed_none(a) || arena_back_closed(a)) &&
+			back(a, octets_for(0), octets_for(h.high)) == 0) {
 			a->backed = h.high;
 			return 0;
 		}
@@ -268,6 +274,7 @@ int arena_reset(struct arena *a, const struct fs_config *cfg)
 	if (err)
 		return err;
 	a->backed = 0;
+	a->closed_backed = false;
 	a->starved = false;
 	header_fill(a->header, cfg);
 	return 0;
@@ -311,6 +318,13 @@ bool arena_back(struct arena *a, uint32_t n)
 bool arena_back_names(struct arena *a, uint32_t n)
 {
 	return back(a, 0, HEADER_OCTETS + n * sizeof(struct name_entry)) == 0;
+}
+
+bool arena_back_closed(struct arena *a)
+{
+	if (!a->closed_backed)
+		a->closed_backed = back(a, HEADER_OCTETS + NAMES_OCTETS, octets_for(0)) == 0;
+	return a->closed_backed;
 }
 
 void *arena_map_private(size_t octets)

@@ -10,11 +10,13 @@
 struct arena {
 	struct arena_header *header;
 	struct name_entry *name; /* FS_SLOTS */
+	uint64_t *closed[2];     /* filters of closed.h */
 	struct block *block;
 	uint32_t max;    /* records */
 	uint32_t backed; /* records that have memory behind them */
-	bool starved;    /* the file system had no room for more */
-	int fd;          /* -1: memory of the process */
+	bool closed_backed;
+	bool starved; /* the file system had no room for more */
+	int fd;       /* -1: memory of the process */
 	void *map;
 	size_t map_octets;
 };
@@ -43,6 +45,9 @@ static inline void arena_retry(struct arena *a)
 
 /* The same for the first n names. */
 bool arena_back_names(struct arena *a, uint32_t n);
+
+/* The same for the filters. */
+bool arena_back_closed(struct arena *a);
 
 /* Private memory, zero, in large pages where it is large; or NULL. */
 void *arena_map_private(size_t octets);

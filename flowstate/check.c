@@ -145,8 +145,9 @@ static const char *check_wheel(const struct flowstate *fs)
 			WRONG_IF(w->link[i].prev != prev);
 			WRONG_IF(head_of(fs, i)->state == FS_FREE);
 			/* Not later than it is due; unless a sweep has still to see to that. */
-			uint32_t due = expire_second(fs, i);
-			WRONG_IF(!fs->sweep_left && second > w->now && second > due);
+			uint64_t due = (uint64_t)body_of(fs, i)->seen + fs->timeout[head_of(fs, i)->state];
+			WRONG_IF(!fs->sweep_left && second > w->now &&
+				 second > (due + UNITS_A_SECOND - 1) / UNITS_A_SECOND);
 			WRONG_IF(++hung > fs->arena.header->high);
 		}
 	}
@@ -187,6 +188,31 @@ static const char *check_names(const struct flowstate *fs, struct tally *t)
 	return NULL;
 }
 
+/* Each record is in the queue that it belongs into. */
+static const char *check_queues(const struct flowstate *fs)
+{
+	const struct pressure *p = &fs->pressure;
+	uint64_t all = 0, active = 0;
+	for (uint32_t s = 0; s < fs->arena.header->names_high || s == 0; s++) {
+		active += pressure_total(p, (uint16_t)s) != 0;
+		for (unsigned k = 0; k < QUEUES; k++) {
+			const struct queue *q = &p->of[s][k];
+			uint32_t n = 0, prev = 0;
+			for (uint32_t i = q->first; i; prev = i, i = p->link[i - 1].next, n++) {
+				const struct flow_head *h = head_of(fs, i - 1);
+				WRONG_IF(h->state == FS_FREE || p->link[i - 1].prev != prev || n > q->n);
+				WRONG_IF(names_charged(&fs->names, h) != s);
+				WRONG_IF(pressure_kind(h, body_of(fs, i - 1)) != k);
+			}
+			WRONG_IF(n != q->n || q->last != prev);
+			all += n;
+		}
+	}
+	WRONG_IF(all != (uint64_t)fs->stats.used + fs->stats.quarantined);
+	WRONG_IF(active != p->active);
+	return NULL;
+}
+
 const char *fs_check(const struct flowstate *fs)
 {
 	const char *wrong = NULL;
@@ -206,6 +232,8 @@ const char *fs_check(const struct flowstate *fs)
 		wrong = check_passed(fs);
 	if (!wrong)
 		wrong = check_wheel(fs);
+	if (!wrong)
+		wrong = check_queues(fs);
 	if (!wrong)
 		wrong = check_free(fs);
 	if (!wrong)

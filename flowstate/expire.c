@@ -22,7 +22,7 @@
 
 uint64_t expire_due(const struct flowstate *fs, uint32_t i)
 {
-	return (uint64_t)body_of(fs, i)->seen + fs->timeout[head_of(fs, i)->state];
+	return (uint64_t)body_of(fs, i)->seen + pressure_timeout(fs, i);
 }
 
 /* Rounded up: at the beginning of that second it is really due. */
@@ -51,6 +51,7 @@ void expire_set_state(struct flowstate *fs, uint32_t i, enum fs_state next)
 void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 {
 	struct flow_head *h = head_of(fs, i);
+	enum queue_kind queue = pressure_kind(h, body_of(fs, i));
 	bool early = why != FS_END_EXPIRED;
 	assert(is_live(h));
 	tell(fs, &(struct fs_event){.kind = early ? FS_EVENT_EVICT : FS_EVENT_EXPIRE, .why = why, .flow = i});
@@ -68,8 +69,17 @@ void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 	 * that is over already. */
 	__atomic_store_n(&body_of(fs, i)->seen, fs->now, __ATOMIC_RELEASE);
 	expire_set_state(fs, i, FS_QUARANTINE);
+	pressure_move(fs, i, queue);
 	if (!fs->timeout[FS_QUARANTINE])
 		record_free(fs, i);
+}
+
+void expire_release(struct flowstate *fs, uint32_t i)
+{
+	/* Of an earlier run, which may have been killed between the end of the flow and what the owner had to do. */
+	if (body_of(fs, i)->seen <= fs->adopted && fs->early_end)
+		fs->early_end(fs->early_end_arg, i);
+	record_free(fs, i);
 }
 
 void expire_sweep(struct flowstate *fs, bool shorter)
@@ -166,12 +176,9 @@ static void examine(struct flowstate *fs, uint32_t i, struct work *w)
 		w->ended++;
 		return;
 	}
-	/* Of an earlier run, which may have been killed between the end of the flow and what the owner had to do. */
-	if (body_of(fs, i)->seen <= fs->adopted && fs->early_end) {
-		fs->early_end(fs->early_end_arg, i);
+	if (body_of(fs, i)->seen <= fs->adopted)
 		spend(w, EARLY_COSTS);
-	}
-	record_free(fs, i);
+	expire_release(fs, i);
 }
 
 /* Goes ahead of the work along a list of the wheel: first fetches records, and when they have come the buckets
@@ -239,6 +246,7 @@ unsigned fs_tick(struct flowstate *fs, uint64_t now_ms, unsigned budget)
 
 	clock_set(fs, now_ms);
 	arena_retry(&fs->arena);
+	pressure_tick(fs);
 	sweep(fs, &work);
 	work.left += budget / 2;
 

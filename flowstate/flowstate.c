@@ -14,6 +14,7 @@
  *	names.c      ids, and who refers to them          expire.c     the ends of flows, quarantine
  *	index.c      hash → half                          wheel.c      what is due when
  *	siphash.c    the hash                             crowd.c      flows that share a destination
+ *	pressure.c   who makes room when there is none    closed.c     what stays closed without a record
  *	tcp.c        sequence numbers and windows         check.c      the invariants, by brute force
  *
  * The life of a record:
@@ -99,6 +100,8 @@ static int derive(struct flowstate *fs, struct fs_open_report *rep)
 	err = index_open(&fs->index, fs->arena.max);
 	if (!err)
 		err = crowd_open(&fs->crowd);
+	if (!err)
+		err = pressure_open(&fs->pressure, fs->arena.max);
 	if (err)
 		return err;
 	names_adopt(&fs->names, &fs->arena);
@@ -109,6 +112,7 @@ static void forget(struct flowstate *fs)
 {
 	index_close(&fs->index);
 	crowd_close(&fs->crowd);
+	pressure_close(&fs->pressure);
 	wheel_close(&fs->wheel);
 }
 
@@ -289,6 +293,9 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 		*out = (struct fs_hit){.flow = REF_RECORD(orig.ref), .dir = REF_DIR(orig.ref)};
 		return DROP_NONE;
 	}
+	/* A late answer, maybe. A site may send what it likes: filters err, and then its flow had no other tuple to take. */
+	if (from_egress && translate_closed(fs, &orig))
+		return refuse(fs, DROP_TUPLE_COLLISION);
 	if (t->proto == IPPROTO_TCP && !track_begins(pk->tcp_flags, fs->tcp_loose && !from_egress))
 		return DROP_NOT_A_BEGINNING;
 
@@ -298,7 +305,7 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 		.state = (uint8_t)track_first(t->proto),
 		.realm = {from, to},
 		.via = {FS_SLOT(pk->via), FS_SLOT(via)}};
-	if (site_is_full(fs, &h))
+	if (site_is_full(fs, &h) && !pressure_site_room(fs, names_charged(&fs->names, &h)))
 		return refuse(fs, DROP_SITE_LIMIT);
 	enum drop drop = translate_choose(fs, &h, &orig, flags & FS_BEGIN_READDRESS, &reply);
 	if (drop)
@@ -313,6 +320,8 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 	if (reply.ref != REF_NONE)
 		record_free(fs, REF_RECORD(reply.ref));
 	uint32_t i = record_take(fs);
+	if (i == FS_NONE && pressure_make_room(fs, names_charged(&fs->names, &h)))
+		i = record_take(fs);
 	if (i == FS_NONE)
 		return refuse(fs, DROP_FLOW_TABLE_FULL);
 	struct flow_body b = {.created = fs->now, .seen = fs->now};
@@ -364,6 +373,7 @@ enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packe
 	if (drop)
 		return drop;
 
+	enum queue_kind queue = pressure_kind(h, b);
 	if (moves)
 		move(fs, hit.flow, dir, pk->via);
 	clock_set(fs, now_ms);
@@ -374,6 +384,8 @@ enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packe
 		b->mss[!dir] = pk->mss;
 	if (next != h->state)
 		expire_set_state(fs, hit.flow, next);
+	if (pressure_kind(h, b) != queue)
+		pressure_move(fs, hit.flow, queue);
 	return DROP_NONE;
 }
 

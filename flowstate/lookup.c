@@ -44,15 +44,25 @@ static inline void words6(const struct tuple *t, uint16_t realm, uint64_t *w, si
 	w[4 * step] = word_last(t, realm, 39);
 }
 
-uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t)
+static uint64_t hash_by(const struct sip_key *key, uint16_t realm, const struct tuple *t)
 {
 	uint64_t w[WORDS6];
 	if (words_are4(t)) {
 		words4(t, realm, w, 1);
-		return sip_words(&fs->index_key, w, WORDS4);
+		return sip_words(key, w, WORDS4);
 	}
 	words6(t, realm, w, 1);
-	return sip_words(&fs->index_key, w, WORDS6);
+	return sip_words(key, w, WORDS6);
+}
+
+uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t)
+{
+	return hash_by(&fs->index_key, realm, t);
+}
+
+uint64_t lookup_closed_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t)
+{
+	return hash_by(&fs->pool_key, realm, t);
 }
 
 uint64_t lookup_record_hash(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir)

@@ -87,6 +87,7 @@ void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t repl
 	} else {
 		fs->stats.quarantined++;
 	}
+	pressure_in(fs, i);
 	wheel_in(&fs->wheel, i, expire_second(fs, i));
 }
 
@@ -96,6 +97,7 @@ void record_free(struct flowstate *fs, uint32_t i)
 	assert(h->state == FS_QUARANTINE);
 	index_out(&fs->index, lookup_record_hash(fs, h, FS_REPLY), REF(i, FS_REPLY));
 	wheel_out(&fs->wheel, i);
+	pressure_out(fs, i, QUEUE_QUARANTINED);
 	mark_clear(&body_of(fs, i)->mark);
 	h->state = FS_FREE;
 	names_unref(&fs->names, h);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* record.h - what the arena file is made of. Facts only: whatever can be derived from them is private memory.
  *
- *	| struct arena_header, one page | struct name_entry × FS_SLOTS | struct block × max/64 |
+ *	| struct arena_header, one page | struct name_entry × FS_SLOTS | two filters of closed.h | struct block × max/64 |
  *
  * The order of stores makes the file right after each single one of them, since a process may be killed
  * between any two: mark is 0 while an entry or record is being written, and its checksum when it is whole.
@@ -18,7 +18,7 @@
 #include <stdatomic.h>
 
 #define ARENA_MAGIC  "arrdflow"
-#define ARENA_LAYOUT 3
+#define ARENA_LAYOUT 4
 
 struct arena_header {
 	char magic[8];
@@ -34,7 +34,10 @@ struct arena_header {
 	/* 1 when a run was ready to take packets (fs_unbind_rest). Until then nobody has seen to what the flows
 	 * of an arena before this one have left behind in the kernel. */
 	uint32_t ready;
+	/* closed.h: how many entries each filter has, which one takes new ones (0, 1), and since when. */
+	uint32_t closed_count[2], closed_now, closed_since;
 };
+#define CLOSED_FILTER_OCTETS ((size_t)4 << 20)
 
 struct name_entry {
 	uint32_t mark;
@@ -106,9 +109,10 @@ _Static_assert(sizeof(struct block) == PER_BLOCK * (64 + 96), "no padding");
  *	record                           160
  *	index: 2 entries of 8 octets      23   (index.h: seven tenths of them are used)
  *	wheel: two links                   8   (wheel.h)
- * together                          191 octets, of 200 that are allowed. */
+ *	its site's queue: two links        8   (pressure.h)
+ * together                          199 octets, of 200 that are allowed. */
 _Static_assert(
-	sizeof(struct flow_head) + sizeof(struct flow_body) + 23 + 8 <= 200, "budget of memory a flow");
+	sizeof(struct flow_head) + sizeof(struct flow_body) + 23 + 8 + 8 <= 200, "budget of memory a flow");
 
 /* A mixing of words, not against malice: whoever may write to the file is root. Never 0 as a mark. */
 static inline uint64_t mark_mix(uint64_t h, uint64_t w)

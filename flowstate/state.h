@@ -7,6 +7,7 @@
 #include "flowstate/crowd.h"
 #include "flowstate/index.h"
 #include "flowstate/names.h"
+#include "flowstate/pressure.h"
 #include "flowstate/siphash.h"
 #include "flowstate/wheel.h"
 
@@ -46,6 +47,7 @@ struct flowstate {
 	void *event_arg;
 
 	struct wheel wheel;
+	struct pressure pressure;
 	struct names names;
 };
 
@@ -104,6 +106,8 @@ void lookup_aim_records(
 	const struct flowstate *fs, const uint32_t *records, unsigned n, struct place (*half)[2]);
 /* Sets p->ref: a half of a live flow (findable or not), or of a quarantined one. */
 void lookup(const struct flowstate *fs, struct place *p);
+/* The same over restarts: of the filters of closed.h. */
+uint64_t lookup_closed_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
 uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
 uint64_t lookup_record_hash(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir);
 
@@ -118,6 +122,8 @@ enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, cons
 bool translate_crowded(const struct flowstate *fs, const struct flow_head *h, struct crowd_at *at);
 /* A live flow whose source address the NAT in use would not give. */
 bool translate_stale(const struct flowstate *fs, const struct flow_head *h);
+/* Nobody holds it, but it is closed after somebody whose record is gone. */
+bool translate_closed(const struct flowstate *fs, const struct place *p);
 /* May a flow to or from the realm other have place p? Then p->ref is who must leave quarantine for it. If it
  * may not, p->ref is who holds it. */
 bool translate_free(struct flowstate *fs, struct place *p, uint16_t other);
@@ -163,10 +169,28 @@ uint32_t expire_second(const struct flowstate *fs, uint32_t i);
 void expire_set_state(struct flowstate *fs, uint32_t i, enum fs_state next);
 /* A live flow ends now. Its reply tuple goes into quarantine. */
 void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why);
+/* A record in quarantine is free from now on, whatever its time. */
+void expire_release(struct flowstate *fs, uint32_t i);
 /* Ends all flows that the NAT in use would not translate as they are. Reads every record: 10 ms a million. */
 void expire_stale(struct flowstate *fs);
 /* Names went or timeouts became shorter: every record is to be looked at. */
 void expire_sweep(struct flowstate *fs, bool shorter);
+
+/* ---- pressure.c: who makes room ------------------------------------------------------------------------- */
+
+/* The queue that a record belongs into, as it is now. */
+enum queue_kind pressure_kind(const struct flow_head *h, const struct flow_body *b);
+/* A record gets one, leaves it (kind: the one that it is in), or has changed so that it belongs into another. */
+void pressure_in(struct flowstate *fs, uint32_t i);
+void pressure_out(struct flowstate *fs, uint32_t i, enum queue_kind kind);
+void pressure_move(struct flowstate *fs, uint32_t i, enum queue_kind from);
+/* Frees a record for a site, when there is no other. Returns whether there is one now. */
+bool pressure_make_room(struct flowstate *fs, uint16_t site);
+/* A site is at its own limit: one of its flows ends for another one. Returns whether one did. */
+bool pressure_site_room(struct flowstate *fs, uint16_t site);
+/* The idle timeout of a record, as long as times are short maybe less than its state's. */
+uint32_t pressure_timeout(const struct flowstate *fs, uint32_t i);
+void pressure_tick(struct flowstate *fs);
 
 /* ---- adopt.c ------------------------------------------------------------------------------------------- */
 

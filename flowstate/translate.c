@@ -23,6 +23,7 @@
  *
  * With several shards only those tuples may be taken whose packets will come to ours.
  */
+#include "flowstate/closed.h"
 #include "flowstate/state.h"
 
 #include <string.h>
@@ -78,6 +79,12 @@ static bool in_our_shard(const struct flowstate *fs, const struct tuple *t)
 
 /* ---- who holds a tuple --------------------------------------------------------------------------------- */
 
+bool translate_closed(const struct flowstate *fs, const struct place *p)
+{
+	return p->ref == REF_NONE && !closed_none(&fs->arena) &&
+	       closed_has(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t));
+}
+
 bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
 {
 	lookup(fs, p);
@@ -112,7 +119,7 @@ static bool aimed_free(struct search *s)
 	/* Within one realm (a packet from a site to itself) the two halves must differ, too. */
 	if (s->orig->realm == s->reply->realm && memcmp(&s->orig->t, &s->reply->t, sizeof(s->reply->t)) == 0)
 		return false;
-	return translate_free(s->fs, s->reply, s->orig->realm);
+	return translate_free(s->fs, s->reply, s->orig->realm) && !translate_closed(s->fs, s->reply);
 }
 
 /* Aims the reply's place at the candidate, which is ours if it is free. */
@@ -224,6 +231,7 @@ bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
 struct addresses {
 	const struct addr_range *range;
 	uint64_t count, at, own;
+	bool another; /* not the one that it has: a site may use the pool's addresses itself */
 };
 
 /* Returns DROP_NONE, DROP_NAT_SITE_LIMIT, or DROP_NAT_EXHAUSTED. */
@@ -240,6 +248,8 @@ static enum drop other_address(struct search *s, struct tuple *t, const struct a
 	for (uint64_t i = 0, at = a->at; i < tries && i < a->count;
 		i++, at = at + 1 == a->count ? 0 : at + 1) {
 		t->dst = addr_range_at(a->range, at);
+		if (a->another && addr_eq(&t->dst, &orig->src))
+			continue;
 		t->dport = orig->sport;
 		if (candidate_free(s, t) ||
 			(has_ports && other_port(s, t, i ? PORTS_A_POOL_ADDRESS : PORT_TRIES)))
@@ -266,18 +276,12 @@ static bool from_overlap_pool(struct search *s, struct tuple *t, bool one)
 {
 	struct flowstate *fs = s->fs;
 	const struct tuple *orig = &s->orig->t;
-	struct addresses a = {.range = &fs->overlap[!addr_is4(&orig->src)]};
+	struct addresses a = {.range = &fs->overlap[!addr_is4(&orig->src)], .another = !one};
 
 	a.count = one ? 1 : addr_range_count(a.range);
 	if (addr_is_none(&a.range->first))
 		return false;
 	a.at = place_of(fs, &orig->src, s->orig->realm) % a.count;
-	/* The one that it has: a site may use the pool's addresses itself. */
-	if (!one && addr_range_has(a.range, &orig->src)) {
-		struct addr at = addr_range_at(a.range, a.at);
-		if (addr_eq(&at, &orig->src))
-			a.at = (a.at + 1) % a.count;
-	}
 	return other_address(s, t, &a) == DROP_NONE;
 }
 

@@ -9,7 +9,7 @@
 
 #define WEB       "203.0.113.80"
 #define NAMES_AT  4096
-#define BLOCKS_AT (NAMES_AT + FS_SLOTS * sizeof(struct name_entry))
+#define BLOCKS_AT (NAMES_AT + FS_SLOTS * sizeof(struct name_entry) + 2 * CLOSED_FILTER_OCTETS)
 #define HEAD_AT(i)                                                                                           \
 	(BLOCKS_AT + (i) / PER_BLOCK * sizeof(struct block) + (i) % PER_BLOCK * sizeof(struct flow_head))
 #define BODY_AT(i)                                                                                           \

@@ -288,7 +288,7 @@ static void test_behind(void **state)
 	struct fs_stats st;
 	unsigned calls;
 	(void)state;
-	world_new(&w, NULL, FLOWS);
+	world_new(&w, NULL, 2 * FLOWS);
 	for (unsigned p = 0; p < FLOWS; p++)
 		begin(&w, p % 2 ? w.site_a : w.site_b, p % 2 ? w.a1 : w.b1,
 			tup(IPPROTO_UDP, "10.0.1.5", (uint16_t)p, WEB, 53), NULL);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* closed.c - reply tuples that stay closed although their record is gone. */
+#include "flowstate/closed.h"
+
+#include <string.h>
+
+#define BITS   (CLOSED_FILTER_OCTETS * 8)
+#define PROBES 3u
+
+/* Kirsch and Mitzenmacher 2006: two hashes do for any number of probes. */
+static size_t bit_of(uint64_t hash, unsigned probe)
+{
+	return (size_t)((hash + probe * (hash >> 32 | 1)) % BITS);
+}
+
+bool closed_room(struct arena *a, uint32_t below)
+{
+	struct arena_header *h = a->header;
+
+	return h->closed_count[h->closed_now & 1] < below && arena_back_closed(a);
+}
+
+void closed_add(struct arena *a, uint64_t hash, uint32_t now)
+{
+	struct arena_header *h = a->header;
+	unsigned f = h->closed_now & 1;
+
+	if (closed_none(a))
+		h->closed_since = now;
+	/* The number first: killed in between, the filter is not taken for empty. */
+	h->closed_count[f]++;
+	for (unsigned k = 0; k < PROBES; k++) {
+		size_t bit = bit_of(hash, k);
+		a->closed[f][bit / 64] |= (uint64_t)1 << bit % 64;
+	}
+}
+
+bool closed_has(const struct arena *a, uint64_t hash)
+{
+	for (unsigned f = 0; f < 2; f++) {
+		unsigned k = 0;
+		if (!a->header->closed_count[f])
+			continue;
+		for (size_t bit; k < PROBES; k++) {
+			bit = bit_of(hash, k);
+			if (!(a->closed[f][bit / 64] >> bit % 64 & 1))
+				break;
+		}
+		if (k == PROBES)
+			return true;
+	}
+	return false;
+}
+
+void closed_tick(struct arena *a, uint32_t now, uint32_t quarantine)
+{
+	struct arena_header *h = a->header;
+	unsigned f = h->closed_now & 1;
+
+	if (closed_none(a))
+		return;
+	if (h->closed_since > now) /* damage: it would be for ever */
+		h->closed_since = now;
+	if (now - h->closed_since < quarantine)
+		return;
+	/* Emptied before anything new is put into it. Killed in between, it is emptied again, or stays a while longer. */
+	if (h->closed_count[!f]) {
+		memset(a->closed[!f], 0, CLOSED_FILTER_OCTETS);
+		h->closed_count[!f] = 0;
+	}
+	h->closed_since = now;
+	__atomic_store_n(&h->closed_now, !f, __ATOMIC_RELEASE);
+}
