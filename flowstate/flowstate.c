@@ -86,11 +86,9 @@ static bool set_limits(struct flowstate *fs, const struct fs_config *cfg)
 	return shorter;
 }
 
-/* Everything that the arena implies. -ENOSPC: it holds more than max records. */
+/* Everything that the arena implies; all of it is zero before. -ENOSPC: it holds more than max records. */
 static int derive(struct flowstate *fs, struct fs_open_report *rep)
 {
-	memset(&fs->stats, 0, sizeof(fs->stats));
-	memset(&fs->names, 0, sizeof(fs->names));
 	fs->stats.max = fs->arena.max;
 	fs->free_first = FS_NONE;
 	sip_key_from(&fs->pool_key, fs->arena.header->pool_key);
@@ -148,6 +146,8 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 	err = derive(fs, rep);
 	if (err == -ENOSPC) {
 		forget(fs);
+		memset(&fs->stats, 0, sizeof(fs->stats));
+		memset(&fs->names, 0, sizeof(fs->names));
 		rep->kind = FS_OPEN_REFUSED;
 		rep->flows = 0;
 		snprintf(rep->why, sizeof(rep->why), "holds more flows than flows.max allows now");
