@@ -158,10 +158,11 @@ netns:
 	@$(MAKE) --no-print-directory mutant
 	@test/netns/run --build $(B) $(foreach c,$(CASES),-k '$(c)')
 
-# The cases that take minutes each; netns leaves them out, and says so.
+# The cases that take minutes each; netns leaves them out, and says so. And kills of the flow table, twenty times as many.
 soak:
 	@test/setup build test
-	@$(MAKE) --no-print-directory all tools
+	@$(MAKE) --no-print-directory all tools $(B)/unit/flowstate_kill_test
+	@ARRD_KILLS=20000 test/run-unit $(B)/unit/flowstate_kill_test
 	@test/netns/run --build $(B) --soak $(foreach c,$(CASES),-k '$(c)')
 
 # The TCP corpus anew, by this kernel's stacks; then look at what test/netns/case_reference.py says of it.
@@ -212,6 +213,7 @@ build/tidy/%.ok: %.c $$(if $$(wildcard build/$$*.d),build/$$*.o) .clang-tidy tes
 	@mkdir -p $(@D)
 	@$(TIDY) $< -- -std=c17 -D_GNU_SOURCE -I. $(PC_CFLAGS) $(tidy_more) 2>$@.err || { cat $@.err; exit 1; }
 	@touch $@
+build/tidy/test/bench/branch.ok: tidy_more = $(BPF_CFLAGS)
 build/tidy/test/bench/flowtable.ok: tidy_more = $(DPDK_CFLAGS)
 $(patsubst %.c,build/tidy/%.ok,$(wildcard ipsec/ike*.c)): tidy_more = $(SWAN_CFLAGS)
 $(patsubst %,build/tidy/ipsec/%.ok,crypto crypto_mb): tidy_more = $(MB_CFLAGS)
@@ -228,10 +230,16 @@ bench:
 	@test/setup
 	@$(MAKE) --no-print-directory all bench-build
 	@test/bench/run $(BENCH)
-bench-build: $(B)/bench/rawlim $(B)/bench/flowtable $(B)/bench/espbench $(B)/bench/events
-$(B)/bench/rawlim: $(B)/test/bench/rawlim.o
+bench-build: $(addprefix $(B)/bench/,rawlim conns branch.o flowtable flowlife espbench events)
+$(B)/bench/rawlim $(B)/bench/conns: $(B)/bench/%: $(B)/test/bench/%.o
 	@mkdir -p $(@D)
 	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ -lpthread)
+
+# Programs for the kernel, which has its own way to find a header's architecture.
+BPF_CFLAGS := -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
+$(B)/bench/branch.o: test/bench/branch.c
+	@mkdir -p $(@D)
+	$(call say,BPF  ,clang -O2 -g $(BPF_CFLAGS) -c -o $@ $<)
 
 $(B)/bench/espbench: $(B)/test/bench/espbench.o $(links_ipsec)
 	@mkdir -p $(@D)
