@@ -2,6 +2,7 @@
 """Reload, restart and crash, under traffic."""
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -157,7 +158,7 @@ def watch_lan(c, net):
 
 def away_and_back(c, nat, end):
     """Downloads run; arrd goes and comes back; nobody else hears a thing, and the downloads go on."""
-    net = slow_net(c, nat=nat, lan=True)
+    net = slow_net(c, nat=nat, lan=True, **({"build": installed(c)} if end is upgrade else {}))
     d, d6 = Downloads(c, net), Downloads(c, net, server=topo.SERVER6)
     one_is_translated(c, net, (topo.HOST, topo.HOST6))
     end(net)
@@ -177,6 +178,24 @@ def crash(net):
 
 
 def stop(net):
+    net.gateway.stop()
+
+
+def installed(c):
+    """A folder with the programs, to be replaced while they run."""
+    there = c.file("installed")
+    os.makedirs(there)
+    for program in ("arrd", "arrctl"):
+        shutil.copy(os.path.join(c.build, program), there)
+    return there
+
+
+def upgrade(net):
+    """As a package does it: another file takes the program's name while the old one runs, then the service is restarted."""
+    for program in ("arrd", "arrctl"):
+        path = os.path.join(net.gateway.build, program)
+        shutil.copy(path, path + ".new")
+        os.rename(path + ".new", path)
     net.gateway.stop()
 
 
@@ -206,15 +225,51 @@ def crash_and_restart_masqueraded(c):
 
 
 @case(limit=60)
-def stop_and_start(c):
+def stop_and_start_routed(c):
     """
         br1: downloads \\                  lan0 10.0.1.1 -- 10.0.1.5 a host of the gateway's own LAN
                         gw (SIGTERM, start) -- inet
         br2: downloads /
 
-    An orderly stop and a start, as an upgrade does them.
+    The same with an orderly stop.
+    """
+    away_and_back(c, "none", stop)
+
+
+@case(limit=60)
+def stop_and_start_masqueraded(c):
+    """
+        br1: downloads \\                  lan0 10.0.1.1 -- 10.0.1.5 a host of the gateway's own LAN
+                        gw (SIGTERM, start) -- inet
+        br2: downloads /
+
+    An orderly stop and a start, with the kernel's NAT between.
     """
     away_and_back(c, "masquerade", stop)
+
+
+@case(limit=60)
+def upgrade_routed(c):
+    """
+        br1: downloads \\                  lan0 10.0.1.1 -- 10.0.1.5 a host of the gateway's own LAN
+                        gw (another arrd in its place, SIGTERM, start) -- inet
+        br2: downloads /
+
+    The program's file is replaced under the one that runs, which is stopped then; the new one takes over.
+    """
+    away_and_back(c, "none", upgrade)
+
+
+@case(limit=60)
+def upgrade_masqueraded(c):
+    """
+        br1: downloads \\                  lan0 10.0.1.1 -- 10.0.1.5 a host of the gateway's own LAN
+                        gw (another arrd in its place, SIGTERM, start) -- inet
+        br2: downloads /
+
+    The same with the kernel's NAT between.
+    """
+    away_and_back(c, "masquerade", upgrade)
 
 
 @case(limit=40)
