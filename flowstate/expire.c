@@ -101,9 +101,9 @@ void expire_stale(struct flowstate *fs)
 
 /* What things cost, in records of a budget: one that comes up by the wheel is four lines of memory at random places.
  * One that a sweep passes by lies beside the one before. What the owner does for an early end is a request to
- * the kernel. */
+ * the kernel, of a microsecond. */
 #define SWEPT_A_RECORD 8
-#define EARLY_COSTS    3
+#define EARLY_COSTS    7
 
 struct work {
 	unsigned left;  /* of the budget */

@@ -218,7 +218,7 @@ void fs_clamp_mss(struct flowstate *fs, uint32_t flow, enum fs_dir dir, uint16_t
  * many flows ended. Call it every 100 ms or more often; with FS_TICK_BUDGET it takes well below 100 µs, also
  * of ten million flows. */
 unsigned fs_tick(struct flowstate *fs, uint64_t now_ms, unsigned budget);
-#define FS_TICK_BUDGET 128
+#define FS_TICK_BUDGET 64
 /* More is due than the last call's budget lasted for: call again as soon as packets have been seen to. */
 bool fs_behind(const struct flowstate *fs);
 
