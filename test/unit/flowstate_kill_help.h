@@ -38,6 +38,7 @@ struct shared {
 	uint64_t now;
 	bool ticks; /* what is overdue may end now */
 	bool opens; /* the very first start: there are no promises yet */
+	bool quick; /* no need to step through what goes on until the next stop */
 	bool done;
 	int begins; /* site that begins a flow, -1: none */
 	fs_id egress;
