@@ -249,6 +249,10 @@ $(B)/bench/events: $(B)/test/bench/events.o $(links_gateway)
 	@mkdir -p $(@D)
 	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS))
 
+$(B)/bench/flowlife: $(B)/test/bench/flowlife.o $(links_flowstate)
+	@mkdir -p $(@D)
+	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PC_LIBS))
+
 # The flow table's peer. DPDK's headers are the system's: our warnings are not for them.
 DPDK_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libdpdk))
 $(B)/test/bench/flowtable.o: private CFLAGS += $(DPDK_CFLAGS)

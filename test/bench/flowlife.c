@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* flowlife.c - how long the flow table holds its process up: at a start, and tick by tick. The method is in
+ * flowtable.md. */
+#include "flowstate/state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RUNS         5
+#define SITES        64
+#define OUT          "build/bench/flowlife.json"
+#define T0_MS        1000000ull
+#define TWO_WAY      300
+#define ONE_WAY      120
+#define QUARANTINE_S 240
+
+struct life {
+	uint32_t n; /* flows */
+	struct fs_config cfg;
+	struct flowstate *fs;
+	fs_id egress, site[SITES], tunnel[SITES];
+	uint64_t now;
+	uint64_t random;
+	char path[64];
+};
+
+static FILE *out;
+static unsigned nresults;
+
+static void die(const char *what)
+{
+	fprintf(stderr, "flowlife: %s\n", what);
+	exit(1);
+}
+
+static uint64_t clock_ns(clockid_t which)
+{
+	struct timespec t;
+	clock_gettime(which, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t next_random(uint64_t *s)
+{
+	*s ^= *s << 13;
+	*s ^= *s >> 7;
+	*s ^= *s << 17;
+	return *s * 0x9e3779b97f4a7c15;
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+	x = (x ^ x >> 27) * 0x94d049bb133111eb;
+	return x ^ x >> 31;
+}
+
+/* ---- a table of flows ------------------------------------------------------------------------------------- */
+
+/* Flow i as its site sends it: UDP, three of four over IPv4. The source is another one for each i. */
+static unsigned flow_tuple(uint32_t i, struct tuple *t)
+{
+	uint64_t m = mix(i + 1);
+	memset(t, 0, sizeof(*t));
+	t->proto = IPPROTO_UDP;
+	t->sport = (uint16_t)(m >> 8);
+	t->dport = htons(443);
+	if (m >> 25 & 3) {
+		t->src = addr_from4(htonl(0x0a000000 | (i & 0xffffff)));
+		t->dst = addr_from4((uint32_t)(m >> 32) | 1);
+	} else {
+		memcpy(t->src.b, "\x20\x01\x0d\xb8", 4);
+		memcpy(t->src.b + 12, &i, 4);
+		memcpy(t->dst.b, "\x26\x06\x28\x00", 4);
+		memcpy(t->dst.b + 12, &m, 4);
+	}
+	return (unsigned)(m % SITES);
+}
+
+static void bind_names(struct life *l)
+{
+	char name[16];
+	l->egress = fs_bind(l->fs, FS_EGRESS, "default", FS_ID_NONE, 0);
+	for (unsigned s = 0; s < SITES; s++) {
+		snprintf(name, sizeof(name), "s%u", s);
+		l->site[s] = fs_bind(l->fs, FS_SITE, name, FS_ID_NONE, 0);
+		l->tunnel[s] = fs_bind(l->fs, FS_TUNNEL, name, l->site[s], 0);
+	}
+	fs_unbind_rest(l->fs);
+}
+
+static struct fs_open_report life_open(struct life *l)
+{
+	struct fs_open_report rep;
+	if (fs_open(&l->fs, &l->cfg, l->now, &rep) < 0)
+		die("cannot open the flow table");
+	return rep;
+}
+
+static uint32_t begin(struct life *l, uint32_t i)
+{
+	struct fs_packet pk = {.packets = 1, .octets = 100};
+	struct fs_hit hit;
+	unsigned site = flow_tuple(i, &pk.key.t);
+	pk.key.realm = l->site[site];
+	pk.via = l->tunnel[site];
+	if (fs_begin(l->fs, &pk, l->egress, l->egress, false, 0, l->now, &hit) != DROP_NONE)
+		die("a flow was not begun");
+	return hit.flow;
+}
+
+static void pass(struct life *l, uint32_t flow, enum fs_dir dir)
+{
+	struct fs_packet pk = {.packets = 1, .octets = 100};
+	struct fs_half half;
+	fs_half(l->fs, flow, dir, &half);
+	pk.key = (struct fs_key){.t = half.t, .realm = half.realm};
+	pk.via = half.via;
+	if (fs_pass(l->fs, (struct fs_hit){.flow = flow, .dir = dir}, &pk, l->now) != DROP_NONE)
+		die("a packet did not pass");
+}
+
+static void heard(struct life *l, uint32_t flow)
+{
+	pass(l, flow, FS_ORIG);
+}
+
+static void answer(struct life *l, uint32_t flow)
+{
+	pass(l, flow, FS_REPLY);
+}
+
+static void life_new(struct life *l, uint32_t n, uint32_t max)
+{
+	*l = (struct life){.n = n, .now = T0_MS, .random = 88172645463325252ull};
+	snprintf(l->path, sizeof(l->path), "/dev/shm/arrd-bench-flows.%d", (int)getpid());
+	unlink(l->path);
+	l->cfg = (struct fs_config){.path = l->path, .max = max, .nshards = 1};
+	for (int s = 0; s < FS_STATE_COUNT; s++)
+		l->cfg.timeout_s[s] = fs_state_default_s((enum fs_state)s);
+	life_open(l);
+	bind_names(l);
+}
+
+static void life_end(struct life *l)
+{
+	fs_close(l->fs);
+	unlink(l->path);
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------ */
+
+static int ascending(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static void result(const char *name, const char *size, const char *unit, double limit, const char *limit_name,
+	const double *v, unsigned n)
+{
+	double s[RUNS];
+	memcpy(s, v, n * sizeof(*s));
+	qsort(s, n, sizeof(*s), ascending);
+	fprintf(out,
+		"%s  {\"name\": \"flowlife_%s_%s\", \"unit\": \"%s\", \"ours\": %.3f, \"limit\": %.3f, "
+		"\"limit_name\": \"%s\", \"runs\": [",
+		nresults++ ? ",\n" : "", name, size, unit, s[n / 2], limit, limit_name);
+	for (unsigned i = 0; i < n; i++)
+		fprintf(out, "%s%.3f", i ? ", " : "", v[i]);
+	fprintf(out, "]}");
+}
+
+/* ---- start -------------------------------------------------------------------------------------------------- */
+
+/* A tenth of the records is in quarantine. Wall-clock time: what a packet would wait for. */
+static void measure_start(uint32_t n, const char *size)
+{
+	struct life l;
+	double ms[RUNS];
+	life_new(&l, n, n);
+	for (uint32_t i = 0; i < n; i++)
+		begin(&l, i);
+	for (uint32_t i = 0; i < n; i += 10)
+		fs_end(l.fs, i, l.now);
+	fs_close(l.fs);
+	for (unsigned run = 0; run < RUNS; run++) {
+		uint64_t t = clock_ns(CLOCK_MONOTONIC);
+		struct fs_open_report rep = life_open(&l);
+		bind_names(&l);
+		ms[run] = (double)(clock_ns(CLOCK_MONOTONIC) - t) / 1e6;
+		if (rep.kind != FS_OPEN_ADOPTED || rep.torn || rep.flows != n - (n + 9) / 10)
+			die("not all flows were taken over");
+		if (run + 1 < RUNS)
+			fs_close(l.fs);
+	}
+	result("start", size, "ms", 1000, "what may be", ms, RUNS);
+	life_end(&l);
+}
+
+/* ---- ticks -------------------------------------------------------------------------------------------------- */
+
+#define SAMPLES (1u << 20)
+struct ticks {
+	double us[SAMPLES];
+	uint32_t n, ended;
+	double sum_ms, worst;
+};
+
+/* What a loop does every 100 ms: a call, and more while there is more to do. */
+static void tick(struct life *l, struct ticks *t)
+{
+	do {
+		uint64_t ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+		t->ended += fs_tick(l->fs, l->now, FS_TICK_BUDGET);
+		double us = (double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - ns) / 1e3;
+		if (t->n < SAMPLES)
+			t->us[t->n++] = us;
+		t->sum_ms += us / 1e3;
+		t->worst = us > t->worst ? us : t->worst;
+	} while (fs_behind(l->fs));
+}
+
+static void ticks_begin(struct ticks *t)
+{
+	t->n = t->ended = 0;
+	t->sum_ms = t->worst = 0;
+}
+
+static double percentile(struct ticks *t, double p)
+{
+	qsort(t->us, t->n, sizeof(*t->us), ascending);
+	return t->us[(uint32_t)((t->n - 1) * p)];
+}
+
+static double say(struct ticks *t, const char *what, unsigned run)
+{
+	double p = percentile(t, 0.999);
+	fprintf(stderr,
+		"flowlife: %s %u: %u calls, median %.1f us, 99.9th percentile %.1f us, worst %.1f us; %u "
+		"flows ended, %.0f ms\n",
+		what, run + 1, t->n, percentile(t, 0.5), p, t->worst, t->ended, t->sum_ms);
+	return p;
+}
+
+/* Flows come at an even rate, are answered, and go after TWO_WAY and the quarantine: as many of each as the table
+ * holds. */
+static void measure_steady(struct ticks *t, uint32_t max)
+{
+	uint32_t rate = max / (TWO_WAY + QUARANTINE_S + 2), next = 0;
+	double us[RUNS];
+	struct life l;
+	life_new(&l, max, max);
+	for (unsigned s = 0; s < TWO_WAY + QUARANTINE_S + 10 * RUNS; s++) {
+		if (s >= TWO_WAY + QUARANTINE_S && (s - TWO_WAY - QUARANTINE_S) % 10 == 0)
+			ticks_begin(t);
+		for (unsigned k = 0; k < 10; k++) {
+			for (uint32_t i = 0; i < rate / 10; i++) {
+				uint32_t f = begin(&l, next++);
+				answer(&l, f);
+			}
+			l.now += 100;
+			tick(&l, t);
+		}
+		if (s >= TWO_WAY + QUARANTINE_S && (s - TWO_WAY - QUARANTINE_S) % 10 == 9) {
+			unsigned run = (s - TWO_WAY - QUARANTINE_S) / 10;
+			us[run] = say(t, "steady", run);
+		}
+	}
+	result("tick_steady", "10m", "us", 100, "what may be", us, RUNS);
+	life_end(&l);
+}
+
+/* A tenth of the flows falls due in one second, five times; later it leaves quarantine in one second. What stays comes up
+ * in one second, too, before them. */
+static void measure_bursts(struct ticks *t, uint32_t max)
+{
+	double us[RUNS], ms[RUNS], unbind[RUNS];
+	struct life l;
+	life_new(&l, max, max);
+	l.cfg.timeout_s[FS_UDP_ONE_WAY] = ONE_WAY;
+	l.cfg.timeout_s[FS_UDP_TWO_WAY] = 1000000;
+	fs_reconfigure(l.fs, &l.cfg);
+	/* One in two is answered, and stays. The others are heard of in random order, a tenth each second. */
+	uint32_t *order = arena_map_private(max * sizeof(*order));
+	if (!order)
+		die("no memory");
+	for (uint32_t i = 0; i < max; i++) {
+		uint32_t k = (uint32_t)((next_random(&l.random) >> 32) * (i + 1) >> 32);
+		order[i] = order[k];
+		order[k] = i;
+		begin(&l, i);
+	}
+	for (uint32_t i = max / 2; i < max; i++)
+		answer(&l, order[i]);
+	for (uint32_t i = 0; i < max / 2; i++) {
+		l.now = T0_MS + 10000 + 1000 * (i / (max / 10));
+		heard(&l, order[i]);
+	}
+	ticks_begin(t);
+	l.now = T0_MS + ONE_WAY * 1000 + 1000;
+	tick(&l, t);
+	say(t, "come up", 0);
+	for (unsigned run = 0; run < RUNS; run++) {
+		ticks_begin(t);
+		l.now = T0_MS + 10000 + 1000 * run + ONE_WAY * 1000;
+		tick(&l, t);
+		if (t->ended != max / 10)
+			die("other flows than these ended");
+		ms[run] = t->sum_ms;
+		us[run] = say(t, "burst", run);
+	}
+	for (unsigned run = 0; run < RUNS; run++) {
+		struct fs_stats before, after;
+		fs_get_stats(l.fs, &before);
+		ticks_begin(t);
+		l.now = T0_MS + 10000 + 1000 * run + (ONE_WAY + QUARANTINE_S) * 1000;
+		tick(&l, t);
+		fs_get_stats(l.fs, &after);
+		if (before.quarantined - after.quarantined != max / 10)
+			die("other flows than these left quarantine");
+		ms[run] += t->sum_ms;
+		double p = say(t, "quarantine", run);
+		us[run] = p > us[run] ? p : us[run];
+	}
+	for (unsigned run = 0; run < RUNS; run++) {
+		ticks_begin(t);
+		fs_unbind(l.fs, l.tunnel[run]);
+		tick(&l, t);
+		unbind[run] = say(t, "unbind", run);
+	}
+	result("tick_million_due", "10m", "us", 100, "what may be", us, RUNS);
+	result("million_due", "10m", "ms", 1000, "the second in which they are due", ms, RUNS);
+	result("tick_unbind", "10m", "us", 100, "what may be", unbind, RUNS);
+	arena_unmap_private(order, max * sizeof(*order));
+	life_end(&l);
+}
+
+int main(int argc, char **argv)
+{
+	out = fopen(argc > 1 ? argv[1] : OUT, "w");
+	if (!out)
+		die("cannot write the results");
+	fprintf(out, "[\n");
+	struct ticks *t = arena_map_private(sizeof(*t));
+	if (!t)
+		die("no memory");
+	measure_start(1000000, "1m");
+	measure_start(10000000, "10m");
+	measure_steady(t, 10000000);
+	measure_bursts(t, 10000000);
+	arena_unmap_private(t, sizeof(*t));
+	fprintf(out, "\n]\n");
+	if (fclose(out) != 0)
+		die("cannot write the results");
+	return 0;
+}
