@@ -196,7 +196,7 @@ static double resident(void)
 static void measure_start(uint32_t n, const char *size)
 {
 	struct life l;
-	double ms[RUNS], before = resident();
+	double ms[RUNS] = {}, before = resident();
 	life_new(&l, n, n);
 	for (uint32_t i = 0; i < n; i++)
 		begin(&l, i);
@@ -269,7 +269,7 @@ static double say(struct ticks *t, const char *what, unsigned run)
 static void measure_steady(struct ticks *t, uint32_t max)
 {
 	uint32_t rate = max / (TWO_WAY + QUARANTINE_S + 2), next = 0;
-	double us[RUNS];
+	double us[RUNS] = {};
 	struct life l;
 	life_new(&l, max, max);
 	for (unsigned s = 0; s < TWO_WAY + QUARANTINE_S + 10 * RUNS; s++) {
@@ -296,7 +296,7 @@ static void measure_steady(struct ticks *t, uint32_t max)
  * in one second, too, before them. */
 static void measure_bursts(struct ticks *t, uint32_t max)
 {
-	double us[RUNS], ms[RUNS], unbind[RUNS];
+	double us[RUNS] = {}, ms[RUNS] = {}, unbind[RUNS] = {};
 	struct life l;
 	life_new(&l, max, max);
 	l.cfg.timeout_s[FS_UDP_ONE_WAY] = ONE_WAY;
