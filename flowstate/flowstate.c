@@ -80,6 +80,7 @@ static bool set_limits(struct flowstate *fs, const struct fs_config *cfg)
 	}
 	fs->tcp_loose = cfg->tcp_loose;
 	fs->max_per_site = cfg->max_per_site;
+	fs->begins_per_site = cfg->begins_per_site;
 	fs->nat = cfg->nat;
 	memcpy(fs->nat_pool, cfg->nat_pool, sizeof(fs->nat_pool));
 	fs->nat_share = cfg->nat_share ? cfg->nat_share : 100;
@@ -305,6 +306,8 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 		.state = (uint8_t)track_first(t->proto),
 		.realm = {from, to},
 		.via = {FS_SLOT(pk->via), FS_SLOT(via)}};
+	if (!pressure_begins(fs, names_charged(&fs->names, &h)))
+		return refuse(fs, DROP_SITE_RATE);
 	if (site_is_full(fs, &h) && !pressure_site_room(fs, names_charged(&fs->names, &h)))
 		return refuse(fs, DROP_SITE_LIMIT);
 	enum drop drop = translate_choose(fs, &h, &orig, flags & FS_BEGIN_READDRESS, &reply);

@@ -79,7 +79,8 @@ struct fs_config {
 	const char *path;    /* the arena file (a directory on tmpfs holds it), NULL: memory of the process */
 	uint8_t boot_id[16]; /* of this boot: an arena of another one is refused */
 	uint32_t max;        /* flows, quarantined ones included */
-	uint32_t max_per_site; /* 0: no limit; fs_set_site_limit overrides */
+	uint32_t max_per_site;    /* 0: no limit; fs_set_site_limit overrides */
+	uint32_t begins_per_site; /* flows that a site may begin in a second, 0: no limit */
 	uint32_t timeout_s[FS_STATE_COUNT];
 	bool tcp_loose;             /* a TCP flow may begin in mid-stream, from a site */
 	struct prefix pool4, pool6; /* overlap_pool: source addresses for what ports cannot tell apart */
@@ -184,7 +185,7 @@ struct fs_packet {
  * else another source address from the pool; or as the NAT of an egress has it. Does not account the packet:
  * fs_pass does.
  * Returns DROP_NONE, DROP_TUPLE_COLLISION, DROP_NAT_FAMILY, DROP_NAT_EXHAUSTED, DROP_NAT_SITE_LIMIT, DROP_FLOW_TABLE_FULL,
- * DROP_SITE_LIMIT, DROP_NOT_A_BEGINNING, or DROP_OTHER_SITE when an id is not bound or an attachment is no way into its
+ * DROP_SITE_LIMIT, DROP_SITE_RATE, DROP_NOT_A_BEGINNING, or DROP_OTHER_SITE when an id is not bound or an attachment is no way into its
  * realm. */
 enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm, fs_id via, bool from_egress,
 	unsigned flags, uint64_t now_ms, struct fs_hit *out);

@@ -11,11 +11,14 @@
  * A site that has its share or more must make room itself, by 1 and 2: its conversations are not ended for what may be
  * its own flood. It may do so for half of the filter's entries, so that the other half is there for others.
  *
- * A flow that is a second old at most makes no room: at a flood's rate the oldest would be so young that no handshake were
- * ever finished.
+ * For its own site a flow that is a second old at most makes no room: at a flood's rate the oldest would be so young that no
+ * handshake were ever finished.
  *
  * Before it comes to that, from three quarters of flows.max on, what has not been answered or is closing already waits
  * shorter, down to an eighth of its time, if it belongs to a site above its share.
+ *
+ * Beginning a flow is what costs most, and there is one processor for all: so each site may begin only so many a second
+ * (flows.max_new_per_site). What a flood sends above that is dropped for the price of a look-up.
  *
  * An answered queue is in no strict order, since a packet does not move its flow: whoever is looked at and spared goes to
  * the end ("second chance").
@@ -147,21 +150,21 @@ static uint32_t answered_victim(struct flowstate *fs, struct queue *q)
 	return best;
 }
 
-static uint32_t unanswered_victim(const struct flowstate *fs, const struct queue *q)
+static uint32_t unanswered_victim(const struct flowstate *fs, const struct queue *q, bool young_too)
 {
-	if (!q->n || fs->now - body_of(fs, q->first - 1)->created <= YOUNG)
+	if (!q->n || (!young_too && fs->now - body_of(fs, q->first - 1)->created <= YOUNG))
 		return FS_NONE;
 	return q->first - 1;
 }
 
-static uint32_t victim(struct flowstate *fs, uint16_t site, bool answered_too)
+static uint32_t victim(struct flowstate *fs, uint16_t site, bool for_another)
 {
 	struct queue *q = fs->pressure.of[site];
 
 	if (q[QUEUE_QUARANTINED].n)
 		return q[QUEUE_QUARANTINED].first - 1;
-	uint32_t i = unanswered_victim(fs, &q[QUEUE_UNANSWERED]);
-	return i == FS_NONE && answered_too ? answered_victim(fs, &q[QUEUE_ANSWERED]) : i;
+	uint32_t i = unanswered_victim(fs, &q[QUEUE_UNANSWERED], for_another);
+	return i == FS_NONE && for_another ? answered_victim(fs, &q[QUEUE_ANSWERED]) : i;
 }
 
 bool pressure_make_room(struct flowstate *fs, uint16_t site)
@@ -190,9 +193,27 @@ bool pressure_make_room(struct flowstate *fs, uint16_t site)
 	return true;
 }
 
+bool pressure_begins(struct flowstate *fs, uint16_t site)
+{
+	struct slot *s = &fs->names.slot[site];
+	uint64_t rate = fs->begins_per_site,
+		 more = (uint64_t)(fs->now - s->begins_at) * rate / UNITS_A_SECOND;
+
+	if (!rate || !site)
+		return true;
+	if (more) { /* a second's worth at once, at most */
+		s->begins = s->begins + more > rate ? (uint32_t)rate : s->begins + (uint32_t)more;
+		s->begins_at = fs->now;
+	}
+	if (!s->begins)
+		return false;
+	s->begins--;
+	return true;
+}
+
 bool pressure_site_room(struct flowstate *fs, uint16_t site)
 {
-	uint32_t i = unanswered_victim(fs, &fs->pressure.of[site][QUEUE_UNANSWERED]);
+	uint32_t i = unanswered_victim(fs, &fs->pressure.of[site][QUEUE_UNANSWERED], false);
 
 	if (i == FS_NONE)
 		return false;

@@ -24,7 +24,7 @@ struct flowstate {
 	uint32_t adopted; /* when records of an earlier run were taken over, 0: there were none */
 	uint32_t timeout[FS_STATE_COUNT];
 	bool tcp_loose;
-	uint32_t max_per_site;
+	uint32_t max_per_site, begins_per_site; /* the latter a second; 0: no limit */
 
 	uint32_t free_first; /* of the records below the arena's high mark; linked in the wheel's links */
 	uint32_t sweep_left; /* records below this are still to be looked at by the sweep (expire.c) */
@@ -187,6 +187,8 @@ void pressure_move(struct flowstate *fs, uint32_t i, enum queue_kind from);
 /* Frees a record for a site, when there is no other. Returns whether there is one now. */
 bool pressure_make_room(struct flowstate *fs, uint16_t site);
 /* A site is at its own limit: one of its flows ends for another one. Returns whether one did. */
+/* May the site begin a flow now, by the rate that it is allowed? Counts it. */
+bool pressure_begins(struct flowstate *fs, uint16_t site);
 bool pressure_site_room(struct flowstate *fs, uint16_t site);
 /* The idle timeout of a record, as long as times are short maybe less than its state's. */
 uint32_t pressure_timeout(const struct flowstate *fs, uint32_t i);

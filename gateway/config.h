@@ -63,7 +63,7 @@ struct conf_egress {
 };
 
 struct conf_flows {
-	uint32_t max, max_per_site;
+	uint32_t max, max_per_site, max_new_per_site;
 	uint32_t timeout_s[FS_STATE_COUNT];
 	bool tcp_loose;
 };

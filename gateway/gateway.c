@@ -14,6 +14,7 @@
 #include "gateway/hostnet.h"
 #include "gateway/ipsec.h"
 #include "gateway/path.h"
+#include "gateway/police.h"
 #include "gateway/tun.h"
 
 #include <errno.h>
@@ -90,6 +91,7 @@ static void flow_config(const struct config *c, struct fs_config *f)
 {
 	f->max = c->flows.max;
 	f->max_per_site = c->flows.max_per_site;
+	f->begins_per_site = c->flows.max_new_per_site;
 	memcpy(f->timeout_s, c->flows.timeout_s, sizeof(f->timeout_s));
 	f->tcp_loose = c->flows.tcp_loose;
 	f->pool4 = c->egress.overlap_pool4;
@@ -181,6 +183,7 @@ static void on_tick(uv_timer_t *h)
 	struct gateway *gw = h->data;
 
 	tick_flows(gw);
+	police_tick(gw->path);
 	if (gw->ipsec)
 		ipsec_tick(gw->ipsec);
 	if (++gw->ticks % (1000 / TICK_MS) == 0) {

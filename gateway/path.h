@@ -15,6 +15,7 @@
 #ifndef ARRD_PATH_H
 #define ARRD_PATH_H
 
+#include "gateway/base/msg.h"
 #include "gateway/base/pkt.h"
 #include "gateway/base/vnet.h"
 #include "gateway/gateway.h"
@@ -47,6 +48,13 @@ struct txq {
 	uint8_t hdr[TXQ_LEN][TX_HDR_MAX];
 };
 
+/* Whom the kernel holds back on a tunnels' socket (police.c). */
+struct police {
+	struct msg_police entry[MSG_POLICED];
+	unsigned n;
+	bool looked;
+};
+
 struct path {
 	struct gateway *gw;
 	uint64_t now; /* of this batch, ms */
@@ -72,6 +80,7 @@ struct path {
 	uint32_t egress_tokens; /* of our own messages towards the egress */
 	uint64_t egress_tokens_ms;
 	uint32_t gre_lost[2]; /* as last read */
+	struct police police[2];
 	uint64_t tun_lost;
 	struct log_limit unknown_log;
 	bool closing;

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/filter.h>
 #include <linux/sock_diag.h>
 #include <linux/udp.h>
 #include <unistd.h>
@@ -57,14 +58,64 @@ int msg_set_df(int fd, int family, bool df)
 	return err ? err : msg_option(fd, IPPROTO_IPV6, IPV6_DONTFRAG, df);
 }
 
+static bool meminfo(int fd, uint32_t mem[static SK_MEMINFO_VARS])
+{
+	socklen_t len = SK_MEMINFO_VARS * sizeof(mem[0]);
+
+	return getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) == 0 &&
+	       len > SK_MEMINFO_DROPS * sizeof(mem[0]);
+}
+
 uint32_t msg_lost(int fd)
 {
-	uint32_t mem[SK_MEMINFO_VARS] = {0};
-	socklen_t len = sizeof(mem);
+	uint32_t mem[SK_MEMINFO_VARS];
 
-	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0 || len <= SK_MEMINFO_DROPS * sizeof(mem[0]))
+	return meminfo(fd, mem) ? mem[SK_MEMINFO_DROPS] : 0;
+}
+
+unsigned msg_queued(int fd)
+{
+	uint32_t mem[SK_MEMINFO_VARS];
+
+	if (!meminfo(fd, mem) || !mem[SK_MEMINFO_RCVBUF])
 		return 0;
-	return mem[SK_MEMINFO_DROPS];
+	return (unsigned)((uint64_t)mem[SK_MEMINFO_RMEM_ALLOC] * 100 / mem[SK_MEMINFO_RCVBUF]);
+}
+
+/* A program of the classic kind: for each source, compare its words; on the first that differs go to the next source. */
+int msg_police(int fd, const struct msg_police *p, unsigned n)
+{
+	struct sock_filter code[MSG_POLICED * 12 + 1];
+	struct sock_fprog program = {.filter = code};
+	unsigned at = 0;
+	int none = 0;
+
+	if (!n)
+		return setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof(none)) < 0 &&
+				       errno != ENOENT
+			       ? -errno
+			       : 0;
+	for (unsigned i = 0; i < n && i < MSG_POLICED; i++) {
+		bool is4 = addr_is4(&p[i].source);
+		unsigned words = is4 ? 1 : 4, end = at + 2 * words + 4;
+
+		for (unsigned w = 0; w < words; w++) {
+			uint32_t k = (uint32_t)SKF_NET_OFF + (is4 ? 12 : 8 + 4 * w);
+
+			code[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, k);
+			code[at] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+				ntohl(p[i].source.w[is4 ? 3 : w]), 0, (uint8_t)(end - at - 1));
+			at++;
+		}
+		code[at++] = (struct sock_filter)BPF_STMT(
+			BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_RANDOM));
+		code[at++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xffff);
+		code[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, p[i].keep, 0, 1);
+		code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+	}
+	code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+	program.len = (unsigned short)at;
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0 ? -errno : 0;
 }
 
 /* ---- receiving ---------------------------------------------------------------------------------------- */

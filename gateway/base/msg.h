@@ -42,6 +42,17 @@ int msg_set_df(int fd, int family, bool df);
 
 /* Packets that the kernel threw away because the receive queue was full, since the socket was opened (modulo 2^32). */
 uint32_t msg_lost(int fd);
+/* How full its receive queue is, in percent of its buffer. */
+unsigned msg_queued(int fd);
+
+/* Has the kernel let pass only keep of 65536 packets from an outer source, before they are queued; of others all. What it
+ * does not let pass counts as lost. n is at most MSG_POLICED; 0: all pass. Returns 0 or -errno. */
+#define MSG_POLICED 8u
+struct msg_police {
+	struct addr source;
+	uint32_t keep;
+};
+int msg_police(int fd, const struct msg_police *p, unsigned n);
 
 /* ---- receiving ---------------------------------------------------------------------------------------- */
 

@@ -159,6 +159,19 @@ static void test_closed(void **state)
 	unlink(path);
 }
 
+/* A flood's flows may all be young: for another site they make room nevertheless. */
+static void test_young(void **state)
+{
+	struct world w;
+	(void)state;
+
+	world_new(&w, NULL, 100);
+	a_takes_all(&w, false);
+	for (unsigned i = 0; i < 50; i++)
+		begin(&w, w.site_b, w.b1, udp(1000 + i), NULL);
+	world_close(&w);
+}
+
 /* The filter takes only so many: half of them for a site that is above its share, the rest for those below. */
 static void test_filter_is_bounded(void **state)
 {
@@ -245,6 +258,7 @@ int main(void)
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_fair),
 		cmocka_unit_test(test_closed),
+		cmocka_unit_test(test_young),
 		cmocka_unit_test(test_filter_is_bounded),
 		cmocka_unit_test(test_site_limit),
 		cmocka_unit_test(test_adaptive),

@@ -32,6 +32,7 @@ static const struct {
 	{SECTION_EGRESS, "rule_priority", "7"},
 	{SECTION_FLOWS, "max", "7777"},
 	{SECTION_FLOWS, "max_per_site", "7"},
+	{SECTION_FLOWS, "max_new_per_site", "7"},
 	{SECTION_FLOWS, "tcp_loose", "no"},
 #define X(id, name, key, seconds) {SECTION_FLOWS, key, "7777"},
 	FS_STATES(X)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* gre_sock_test.c - the GRE sockets on the loopback device of a network namespace of their own. Needs root. */
+#include "gateway/base/msg.h"
 #include "gre/sock.h"
 #include "test/unit/loopback.h"
 
@@ -395,6 +396,52 @@ static void test_path_mtu_is_ours(void **state)
 	}
 }
 
+/* How many of a thousand packets pass, by how many are to be kept of their source's. */
+static unsigned passed(struct gre_sock *s, const struct family *f)
+{
+	struct gre_rx rx[GRE_BATCH];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		struct gre_tx tx = tx_of(f, body, 100);
+
+		(void)gre_sock_send(s, &tx, 1);
+		for (int got; (got = gre_sock_recv(s, rx)) > 0;)
+			n += (unsigned)got;
+	}
+	return n;
+}
+
+/* The kernel holds back one source's packets, and nobody else's; until it is told not to. */
+static void test_policed(void **state)
+{
+	(void)state;
+	fill_body();
+	for (unsigned i = 0; i < 2; i++) {
+		const struct family *f = &families[i];
+		struct gre_sock *s = open_sock(f);
+		struct msg_police p[MSG_POLICED];
+		struct addr other = test_addr(i ? "fd00::9" : "127.0.0.9");
+
+		assert_int_equal(msg_police(gre_sock_fd(s), p, 0), 0);
+		for (unsigned k = 0; k < MSG_POLICED; k++)
+			p[k] = (struct msg_police){other, 0};
+		assert_int_equal(msg_police(gre_sock_fd(s), p, MSG_POLICED), 0);
+		assert_int_equal(passed(s, f), 1000);
+		p[MSG_POLICED - 1] = (struct msg_police){test_addr(f->local), 16384};
+		assert_int_equal(msg_police(gre_sock_fd(s), p, MSG_POLICED), 0);
+		assert_in_range(passed(s, f), 170, 330); /* a quarter, by five deviations and more */
+		p[0] = (struct msg_police){test_addr(f->local), 0};
+		assert_int_equal(msg_police(gre_sock_fd(s), p, 1), 0);
+		assert_int_equal(passed(s, f), 0);
+		assert_true(gre_sock_lost(s) >= 1000);
+		assert_int_equal(msg_queued(gre_sock_fd(s)), 0);
+		assert_int_equal(msg_police(gre_sock_fd(s), p, 0), 0);
+		assert_int_equal(passed(s, f), 1000);
+		gre_sock_close(s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -408,6 +455,7 @@ int main(void)
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_errors_pending),
 		cmocka_unit_test(test_path_mtu_is_ours),
+		cmocka_unit_test(test_policed),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, NULL);
