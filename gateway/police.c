@@ -5,8 +5,8 @@
  * whatever comes next, whosever it is: one site's flood would cost the others their packets. So when a queue is more than
  * half full, the tunnel that brings more than half of all packets, or far more than its share, is policed: the kernel drops
  * a part of them before they are queued, by a filter that knows the outer source. Each time the queue is still half full,
- * half of what it keeps; in quieter times a sixteenth more of all, until nothing is held back. What so never reaches us
- * counts as rx_queue.
+ * half of what it keeps; in quieter times a sixteenth more of all, until nothing is held back. The kernel does not
+ * count what it drops by a filter: the log says who is thinned out, not by how much.
  *
  * A tunnel that is alone is let be: whose packets it loses by either way are its own.
  */

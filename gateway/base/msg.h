@@ -46,7 +46,7 @@ uint32_t msg_lost(int fd);
 unsigned msg_queued(int fd);
 
 /* Has the kernel let pass only keep of 65536 packets from an outer source, before they are queued; of others all. What it
- * does not let pass counts as lost. n is at most MSG_POLICED; 0: all pass. Returns 0 or -errno. */
+ * does not let pass it does not count. n is at most MSG_POLICED; 0: all pass. Returns 0 or -errno. */
 #define MSG_POLICED 8u
 struct msg_police {
 	struct addr source;
