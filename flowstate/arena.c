@@ -263,23 +263,6 @@ fail:
 	return err;
 }
 
-int arena_reset(struct arena *a, const struct fs_config *cfg)
-{
-	if (munmap(a->map, a->map_octets) < 0)
-		return -errno;
-	a->map = NULL;
-	if (ftruncate(a->fd, 0) < 0)
-		return -errno;
-	int err = map_file(a, a->max);
-	if (err)
-		return err;
-	a->backed = 0;
-	a->closed_backed = false;
-	a->starved = false;
-	header_fill(a->header, cfg);
-	return 0;
-}
-
 void arena_trim(struct arena *a)
 {
 	/* The mapping may be longer than the file now; nothing behind max is touched any more. */

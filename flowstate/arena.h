@@ -29,9 +29,6 @@ int arena_open(
 	struct arena *a, const struct fs_config *cfg, enum fs_open_kind *kind, char *why, size_t why_len);
 void arena_close(struct arena *a);
 
-/* Empties the arena after all, for what only adoption can find. Returns 0 or -errno. */
-int arena_reset(struct arena *a, const struct fs_config *cfg);
-
 /* Gives back what lies above max. Nothing there may be touched from now on. */
 void arena_trim(struct arena *a);
 

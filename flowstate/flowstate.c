@@ -146,15 +146,21 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 		goto no_arena;
 	err = derive(fs, rep);
 	if (err == -ENOSPC) {
+		/* Once more, with as many as there are: no flow is lost because flows.max was lowered. */
+		struct fs_config larger = *cfg;
+		larger.max = fs->arena.header->high;
 		forget(fs);
+		arena_close(&fs->arena);
 		memset(&fs->stats, 0, sizeof(fs->stats));
 		memset(&fs->names, 0, sizeof(fs->names));
-		rep->kind = FS_OPEN_REFUSED;
 		rep->flows = 0;
-		snprintf(rep->why, sizeof(rep->why), "holds more flows than flows.max allows now");
-		err = arena_reset(&fs->arena, cfg);
+		err = arena_open(&fs->arena, &larger, &rep->kind, rep->why, sizeof(rep->why));
+		if (err)
+			goto no_arena;
+		err = derive(fs, rep);
 		if (!err)
-			err = derive(fs, rep);
+			snprintf(rep->why, sizeof(rep->why),
+				"it holds more flows than flows.max; room for %u is kept", larger.max);
 	}
 	if (err)
 		goto no_index;

@@ -98,7 +98,7 @@ struct fs_open_report {
 	enum fs_open_kind kind; /* REFUSED: the file was not usable, a new one took its place */
 	uint32_t flows;         /* adopted */
 	uint32_t torn;          /* records dropped as torn or contradictory */
-	char why[96];           /* REFUSED: the reason, for the log */
+	char why[96];           /* REFUSED: the reason; ADOPTED: that there are more than max; for the log */
 };
 
 /* Opens the arena and rebuilds the index under a new key. Returns 0 or -errno (-EBUSY: another process has the

@@ -139,8 +139,8 @@ static int open_flows(struct gateway *gw, uint32_t max, char *err, size_t errlen
 	}
 	if (rep.kind == FS_OPEN_ADOPTED)
 		log_notice(gw->log, "flows", NULL,
-			"%u flows of before the start taken over, %u torn records dropped", rep.flows,
-			rep.torn);
+			"%u flows of before the start taken over, %u torn records dropped%s%s", rep.flows, rep.torn,
+			rep.why[0] ? "; " : "", rep.why);
 	if (rep.kind == FS_OPEN_REFUSED)
 		log_warning(gw->log, "flows", NULL, "%s cannot be used, begun anew: %s", path, rep.why);
 	/* Nobody knows whose these are any more. A kill leaves one torn record at most; more is damage. */

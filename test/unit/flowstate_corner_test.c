@@ -180,18 +180,6 @@ static void test_unfinished_start(void **state)
 			fs_unbind_rest(w.fs);
 		fs_close(w.fs);
 	}
-	/* The same when an arena is begun anew because it holds more than it may. */
-	world_open(&w);
-	bind_all(&w);
-	for (uint16_t p = 1; p <= 20; p++)
-		begin(&w, w.site_a, w.a1, tup(IPPROTO_UDP, "10.0.1.5", p, WEB, 53), NULL);
-	fs_close(w.fs);
-	w.cfg.max = 10;
-	for (int i = 0; i < 2; i++) {
-		world_open(&w);
-		assert_int_equal(w.rep.kind, FS_OPEN_REFUSED);
-		fs_close(w.fs);
-	}
 	unlink(path);
 }
 
