@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-#define COUNTERS 131072u /* a power of two */
+#define COUNTERS 32768u /* a power of two */
 #define OCTETS   (COUNTERS * sizeof(uint32_t))
 
 int crowd_open(struct crowd *c)

@@ -3,8 +3,8 @@
  *
  * A NAT tells flows to one destination (protocol, address, port) apart by its own ports, so that it is the flows of one
  * destination that use them up. They are counted, of all sites and of each, in tables of counters that a keyed hash
- * points into: a counter is never less than what it counts, and greater by what else falls on it, a few in a hundred
- * thousand. Derived from the records, like the index.
+ * points into: a counter is never less than what it counts, and greater by what else falls on it, which is 30 for
+ * each million of flows. Derived from the records, like the index.
  */
 #ifndef ARRD_FLOWSTATE_CROWD_H
 #define ARRD_FLOWSTATE_CROWD_H

@@ -9,8 +9,8 @@
 
 int index_open(struct index *x, uint32_t max_records)
 {
-	/* 2 entries a record, 8 a bucket, 7/10 of them used: 5 buckets for 14 records, rounded up. */
-	uint64_t n = ((uint64_t)max_records * 5 + 13) / 14 + 1;
+	/* 2 entries a record, 8 a bucket, 3/4 of them used: a bucket for 3 records, rounded up. */
+	uint64_t n = ((uint64_t)max_records + 2) / 3 + 1;
 	x->n = (uint32_t)n;
 	x->octets = n * sizeof(struct bucket);
 	x->bucket = arena_map_private(x->octets);

@@ -8,7 +8,7 @@
  * entry out counts down again: no tombstones, no rehashing, and the order of events does not matter.
  *
  * The number of buckets is any (the hash is scaled, not masked), so memory follows flows.max: two entries a
- * flow at a load of 7/10 are 23 octets a flow.
+ * flow at a load of 3/4 are 22 octets a flow.
  */
 #ifndef ARRD_FLOWSTATE_INDEX_H
 #define ARRD_FLOWSTATE_INDEX_H

@@ -107,12 +107,12 @@ _Static_assert(sizeof(struct block) == PER_BLOCK * (64 + 96), "no padding");
 
 /* Memory a flow, when flows.max are used:
  *	record                           160
- *	index: 2 entries of 8 octets      23   (index.h: seven tenths of them are used)
+ *	index: 2 entries of 8 octets      22   (index.h: three quarters of them are used)
  *	wheel: two links                   8   (wheel.h)
  *	its site's queue: two links        8   (pressure.h)
- * together                          199 octets, of 200 that are allowed. */
+ * together                          198 octets, of 200 that are allowed. */
 _Static_assert(
-	sizeof(struct flow_head) + sizeof(struct flow_body) + 23 + 8 + 8 <= 200, "budget of memory a flow");
+	sizeof(struct flow_head) + sizeof(struct flow_body) + 22 + 8 + 8 <= 200, "budget of memory a flow");
 
 /* A mixing of words, not against malice: whoever may write to the file is root. Never 0 as a mark. */
 static inline uint64_t mark_mix(uint64_t h, uint64_t w)
