@@ -14,7 +14,6 @@
 #include "gateway/hostnet.h"
 #include "gateway/ipsec.h"
 #include "gateway/path.h"
-#include "gateway/police.h"
 #include "gateway/tun.h"
 
 #include <errno.h>
@@ -183,7 +182,7 @@ static void on_tick(uv_timer_t *h)
 	struct gateway *gw = h->data;
 
 	tick_flows(gw);
-	police_tick(gw->path);
+	path_tick(gw->path);
 	if (gw->ipsec)
 		ipsec_tick(gw->ipsec);
 	if (++gw->ticks % (1000 / TICK_MS) == 0) {

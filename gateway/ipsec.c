@@ -52,10 +52,36 @@ void ipsec_used(struct ipsec *s, struct sa *sa)
 	sad_used(sa, on_expire, s);
 }
 
+static const struct addr *ipsec_source(const struct tunnel *t, int family)
+{
+	const struct tunnel *carrier = t->over ? t->over : t;
+	bool is4 = family == AF_INET;
+
+	if (!carrier->ipsec || addr_is_none(&carrier->ipsec->remote.a) ||
+		addr_is4(&carrier->ipsec->remote.a) != is4)
+		return NULL;
+	return &carrier->ipsec->remote.a;
+}
+
+static void police(struct ipsec *s)
+{
+	static const bool udp[] = {true, false};
+
+	for (int f = 0; f < 2; f++) {
+		struct ipsec_sock *sock[] = {s->sock[IPSEC_UDP_4500][f], s->sock[IPSEC_RAW][f]};
+		int fd[2];
+
+		for (int i = 0; i < 2; i++)
+			fd[i] = sock[i] ? ipsec_sock_fd(sock[i]) : -1;
+		police_tick(s->gw, &s->police[f], ipsec_source, f ? AF_INET6 : AF_INET, fd, 2, udp);
+	}
+}
+
 void ipsec_tick(struct ipsec *s)
 {
 	uint64_t now = gateway_now();
 
+	police(s);
 	sad_tick(s->sad, now, TICK_BUDGET, on_expire, s);
 	path_drop(s->gw->path, NULL, DROP_ESP_HELD, sad_held_dropped(s->sad));
 	ipsec_write_peers(s, now);

@@ -30,6 +30,25 @@ void path_drop(struct path *path, struct tunnel *t, enum drop d, uint32_t segs)
 	c->drops[d] += segs;
 }
 
+static const struct addr *gre_source(const struct tunnel *t, int family)
+{
+	bool is4 = family == AF_INET;
+
+	return t->conf->type == TUNNEL_GRE && !t->over && addr_is4(&t->conf->local) == is4 ? &t->conf->remote
+											   : NULL;
+}
+
+void path_tick(struct path *path)
+{
+	static const bool no = false;
+
+	for (int f = 0; f < 2; f++) {
+		int fd = path->gre[f] ? gre_sock_fd(path->gre[f]) : -1;
+
+		police_tick(path->gw, &path->police[f], gre_source, f ? AF_INET6 : AF_INET, &fd, 1, &no);
+	}
+}
+
 void path_second(struct path *path)
 {
 	uint64_t tun = tun_lost(path->tun);

@@ -15,10 +15,10 @@
 #ifndef ARRD_PATH_H
 #define ARRD_PATH_H
 
-#include "gateway/base/msg.h"
 #include "gateway/base/pkt.h"
 #include "gateway/base/vnet.h"
 #include "gateway/gateway.h"
+#include "gateway/police.h"
 #include "gateway/routes.h"
 #include "gateway/tun.h"
 #include "gre/demux.h"
@@ -46,13 +46,6 @@ struct txq {
 	struct tunnel *tunnel[TXQ_LEN];
 	uint32_t octets[TXQ_LEN]; /* of the inner packet */
 	uint8_t hdr[TXQ_LEN][TX_HDR_MAX];
-};
-
-/* Whom the kernel holds back on a tunnels' socket (police.c). */
-struct police {
-	struct msg_police entry[MSG_POLICED];
-	unsigned n;
-	bool looked;
 };
 
 struct path {
@@ -113,6 +106,8 @@ void path_flush(struct path *path);
  * for. */
 void path_drop(struct path *path, struct tunnel *t, enum drop d, uint32_t segs);
 
+/* path.c, ten times a second: who brings too much. */
+void path_tick(struct path *path);
 /* path.c: counts what the kernel threw away before we saw it, gives up what is too old. Call it about once a second. */
 void path_second(struct path *path);
 

@@ -8,6 +8,8 @@
  * half of what it keeps; in quieter times a sixteenth more of all, until nothing is held back. The kernel does not
  * count what it drops by a filter: the log says who is thinned out, not by how much.
  *
+ * Branches behind one address are thinned out together. What tunnels say to each other by IKE passes.
+ *
  * A tunnel that is alone is let be: whose packets it loses by either way are its own.
  */
 #include "gateway/police.h"
@@ -27,17 +29,17 @@ static uint64_t brought(const struct tunnel *t)
 	return n;
 }
 
-/* The tunnel of the socket that brought most since the last look, if that is too much; NULL: nobody. */
-static struct tunnel *offender(struct path *path, bool is4)
+/* The tunnel that brought most since the last look, if that is too much; NULL: nobody. */
+static struct tunnel *offender(const struct gateway *gw, police_source_fn *source, int family)
 {
 	struct tunnel *t, *most = NULL;
 	uint64_t all = 0, top = 0;
 	unsigned active = 0;
 
-	for (uint32_t i = 0; (t = tunnels_at(path->gw->tunnels, i)); i++) {
+	for (uint32_t i = 0; (t = tunnels_at(gw->tunnels, i)); i++) {
 		uint64_t now = brought(t), n = now - t->police_seen;
 
-		if (t->conf->type != TUNNEL_GRE || t->over || addr_is4(&t->conf->local) != is4)
+		if (!source(t, family))
 			continue;
 		t->police_seen = now;
 		all += n;
@@ -62,17 +64,16 @@ static struct msg_police *entry_of(struct police *p, const struct addr *source)
 }
 
 /* Returns whether anything has changed. */
-static bool tighten(struct path *path, struct police *p, bool is4)
+static bool tighten(struct gateway *gw, struct police *p, police_source_fn *source, int family)
 {
-	struct tunnel *t = offender(path, is4);
-	struct msg_police *e = t && p->looked ? entry_of(p, &t->conf->remote) : NULL;
+	struct tunnel *t = offender(gw, source, family);
+	struct msg_police *e = t && p->looked ? entry_of(p, source(t, family)) : NULL;
 
 	p->looked = true; /* what was seen before the first look is of long ago */
 	if (!e)
 		return false;
 	if (e->keep == KEEP_ALL)
-		log_limited(path->gw->log, &t->loglim, gateway_now(), LOG_LEVEL_WARNING, "tunnel",
-			t->conf->name,
+		log_limited(gw->log, &t->loglim, gateway_now(), LOG_LEVEL_WARNING, "tunnel", t->conf->name,
 			"brings more than can be taken: its packets are thinned out before they reach "
 			"others'");
 	e->keep = e->keep / 2 > KEEP_LEAST ? e->keep / 2 : KEEP_LEAST;
@@ -94,17 +95,15 @@ static bool loosen(struct police *p)
 	return changed;
 }
 
-void police_tick(struct path *path)
+void police_tick(struct gateway *gw, struct police *p, police_source_fn *source, int family, const int *fd,
+	unsigned nfds, const bool *udp)
 {
-	for (int f = 0; f < 2; f++) {
-		struct police *p = &path->police[f];
-		bool changed;
+	bool full = false, changed;
 
-		if (!path->gre[f])
-			continue;
-		changed = msg_queued(gre_sock_fd(path->gre[f])) > FULL ? tighten(path, p, f == 0) : loosen(p);
-		if (changed)
-			(void)msg_police(
-				gre_sock_fd(path->gre[f]), p->entry, p->n); /* without it all are equal */
-	}
+	for (unsigned i = 0; i < nfds; i++)
+		full |= fd[i] >= 0 && msg_queued(fd[i]) > FULL;
+	changed = full ? tighten(gw, p, source, family) : loosen(p);
+	for (unsigned i = 0; i < nfds && changed; i++)
+		if (fd[i] >= 0)
+			(void)msg_police(fd[i], p->entry, p->n, udp[i]); /* without it all are equal */
 }

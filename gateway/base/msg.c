@@ -83,9 +83,9 @@ unsigned msg_queued(int fd)
 }
 
 /* A program of the classic kind: for each source, compare its words; on the first that differs go to the next source. */
-int msg_police(int fd, const struct msg_police *p, unsigned n)
+int msg_police(int fd, const struct msg_police *p, unsigned n, bool udp)
 {
-	struct sock_filter code[MSG_POLICED * 12 + 1];
+	struct sock_filter code[3 + MSG_POLICED * 12 + 1];
 	struct sock_fprog program = {.filter = code};
 	unsigned at = 0;
 	int none = 0;
@@ -95,12 +95,17 @@ int msg_police(int fd, const struct msg_police *p, unsigned n)
 				       errno != ENOENT
 			       ? -errno
 			       : 0;
+	if (udp) { /* data begins with the UDP header; a packet too short for it is a keepalive, and not missed */
+		code[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 8);
+		code[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
+		code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+	}
 	for (unsigned i = 0; i < n && i < MSG_POLICED; i++) {
 		bool is4 = addr_is4(&p[i].source);
 		unsigned words = is4 ? 1 : 4, end = at + 2 * words + 4;
 
 		for (unsigned w = 0; w < words; w++) {
-			uint32_t k = (uint32_t)SKF_NET_OFF + (is4 ? 12 : 8 + 4 * w);
+			uint32_t k = (uint32_t)SKF_NET_OFF + (is4 ? 12u : 8 + 4 * w);
 
 			code[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, k);
 			code[at] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,

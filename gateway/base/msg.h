@@ -46,13 +46,14 @@ uint32_t msg_lost(int fd);
 unsigned msg_queued(int fd);
 
 /* Has the kernel let pass only keep of 65536 packets from an outer source, before they are queued; of others all. What it
- * does not let pass it does not count. n is at most MSG_POLICED; 0: all pass. Returns 0 or -errno. */
+ * does not let pass it does not count. n is at most MSG_POLICED; 0: all pass. udp: what begins with the
+ * marker of IKE (RFC 3948 2.2) always does. Returns 0 or -errno. */
 #define MSG_POLICED 8u
 struct msg_police {
 	struct addr source;
 	uint32_t keep;
 };
-int msg_police(int fd, const struct msg_police *p, unsigned n);
+int msg_police(int fd, const struct msg_police *p, unsigned n, bool udp);
 
 /* ---- receiving ---------------------------------------------------------------------------------------- */
 

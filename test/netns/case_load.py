@@ -82,3 +82,13 @@ def mutant_is_found_out(c):
     c.check(j["misdelivered"] > 0, f"packets went to the wrong sites, and nobody noticed: {j}")
     for proto in (" proto 6 ", " proto 17 ", " proto 1 "):
         c.check(proto in notes, f"nothing misdelivered of{proto}: {notes}")
+
+
+@case(limit=60)
+def twenty_sites_pool(c):
+    """
+        br1 ... br20: 10.0.1.5, TCP ports 40000-40099, 25 UDP ports, 5 ping ids each -- gw, arrd's own NAT -- inet
+
+    The same on two addresses of arrd's own NAT.
+    """
+    everybody_at_home(c, topo.POOL, 20, 100)

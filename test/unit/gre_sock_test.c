@@ -423,19 +423,19 @@ static void test_policed(void **state)
 		struct msg_police p[MSG_POLICED];
 		struct addr other = test_addr(i ? "fd00::9" : "127.0.0.9");
 
-		assert_int_equal(msg_police(gre_sock_fd(s), p, 0), 0);
+		assert_int_equal(msg_police(gre_sock_fd(s), p, 0, false), 0);
 		for (unsigned k = 0; k < MSG_POLICED; k++)
 			p[k] = (struct msg_police){other, 0};
-		assert_int_equal(msg_police(gre_sock_fd(s), p, MSG_POLICED), 0);
+		assert_int_equal(msg_police(gre_sock_fd(s), p, MSG_POLICED, false), 0);
 		assert_int_equal(passed(s, f), 1000);
 		p[MSG_POLICED - 1] = (struct msg_police){test_addr(f->local), 16384};
-		assert_int_equal(msg_police(gre_sock_fd(s), p, MSG_POLICED), 0);
+		assert_int_equal(msg_police(gre_sock_fd(s), p, MSG_POLICED, false), 0);
 		assert_in_range(passed(s, f), 170, 330); /* a quarter, by five deviations and more */
 		p[0] = (struct msg_police){test_addr(f->local), 0};
-		assert_int_equal(msg_police(gre_sock_fd(s), p, 1), 0);
+		assert_int_equal(msg_police(gre_sock_fd(s), p, 1, false), 0);
 		assert_int_equal(passed(s, f), 0);
 		assert_int_equal(msg_queued(gre_sock_fd(s)), 0);
-		assert_int_equal(msg_police(gre_sock_fd(s), p, 0), 0);
+		assert_int_equal(msg_police(gre_sock_fd(s), p, 0, false), 0);
 		assert_int_equal(passed(s, f), 1000);
 		gre_sock_close(s);
 	}

@@ -533,6 +533,33 @@ static void test_ports(void **state)
 	}
 }
 
+/* The kernel holds back all of one source's ESP; IKE passes, and so does ESP when it is told to. */
+static void test_policed(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		const struct family *f = &families[i % 2];
+		enum ipsec_port port = i / 2 ? IPSEC_RAW : IPSEC_UDP_4500;
+		struct ipsec_sock *s = open_sock(port, f);
+		const struct msg_police p = {.source = test_addr(f->local), .keep = 0};
+		struct ipsec_tx tx = tx_of(port, f, body, 100);
+
+		assert_int_equal(msg_police(ipsec_sock_fd(s), &p, 1, port == IPSEC_UDP_4500), 0);
+		assert_int_equal(ipsec_sock_send(s, &tx, 1), 1);
+		if (port == IPSEC_UDP_4500) {
+			uint8_t ike[60] = {0};
+
+			assert_int_equal(ipsec_sock_send_ike(s, &tx.local, &tx.remote, ike, sizeof(ike)), 0);
+			must_come(s, IPSEC_RX_IKE, ike, sizeof(ike));
+		}
+		must_be_empty(s);
+		assert_int_equal(msg_police(ipsec_sock_fd(s), &p, 0, port == IPSEC_UDP_4500), 0);
+		assert_int_equal(ipsec_sock_send(s, &tx, 1), 1);
+		must_come(s, IPSEC_RX_ESP, body, 100);
+		ipsec_sock_close(s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -549,6 +576,7 @@ int main(void)
 		cmocka_unit_test(test_send_ike),
 		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_policed),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, NULL);
