@@ -42,9 +42,9 @@ struct ipsec {
 	uv_poll_t poll[IPSEC_PORTS][2];
 	uint32_t lost[IPSEC_PORTS][2]; /* as last read */
 	struct police police[2];
-	uint16_t generation;           /* of the last connection's number */
-	uint64_t written_ms;           /* the last time that the peers' file was */
-	uint64_t seen_ms;              /* the last time that branches that are up were looked for */
+	uint16_t generation; /* of the last connection's number */
+	uint64_t written_ms; /* the last time that the peers' file was */
+	uint64_t seen_ms;    /* the last time that branches that are up were looked for */
 	struct log_limit unknown_log;
 
 	/* of the batch that is being received */
