@@ -107,8 +107,10 @@ static void list_free(struct adoption *a, uint32_t i)
 
 static void drop(struct adoption *a, uint32_t i)
 {
-	erase(a->fs, i);
+	/* A kill leaves the mark at 0. */
+	a->rep->damaged += body_of(a->fs, i)->mark != 0;
 	a->rep->torn++;
+	erase(a->fs, i);
 	if (i < a->fs->arena.max)
 		list_free(a, i);
 }
@@ -198,7 +200,9 @@ int adopt_records(struct flowstate *fs, struct fs_open_report *rep)
 		int err = move_down(&a, max, high);
 		if (err)
 			return err;
-		header->high = max;
+		__atomic_store_n(&header->high_again, 0, __ATOMIC_RELEASE); /* it is being lowered */
+		__atomic_store_n(&header->high, max, __ATOMIC_RELEASE);
+		__atomic_store_n(&header->high_again, max, __ATOMIC_RELEASE);
 		arena_trim(&fs->arena);
 	}
 	rep->flows = fs->stats.used;

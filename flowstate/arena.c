@@ -79,7 +79,8 @@ static const char *header_fault(const struct arena_header *h, const struct fs_co
 		return "of another boot";
 	if (h->ready != 1)
 		return "of a start that was not finished";
-	if (h->names_high > FS_SLOTS || h->high > INT32_MAX)
+	if (h->names_high > FS_SLOTS || h->high > INT32_MAX ||
+		(h->high_again && h->high_again != h->high && h->high_again + 1 != h->high))
 		return "header is damaged";
 	if (octets < octets_for(h->high))
 		return "truncated";

@@ -15,8 +15,9 @@ struct arena {
 	uint32_t max;    /* records */
 	uint32_t backed; /* records that have memory behind them */
 	bool closed_backed;
-	bool starved; /* the file system had no room for more */
-	int fd;       /* -1: memory of the process */
+	size_t closed_cleared; /* octets of the older filter, so far */
+	bool starved;          /* the file system had no room for more */
+	int fd;                /* -1: memory of the process */
 	void *map;
 	size_t map_octets;
 };

@@ -65,6 +65,9 @@ static const char *check_record(const struct flowstate *fs, uint32_t i, struct t
 		t->expect.names.slot[h->realm[d]].refs++;
 		t->expect.names.slot[h->via[d]].refs++;
 	}
+	struct crowd_at at;
+	if (translate_crowded(fs, h, &at))
+		crowd_hold(&t->expect.crowd, at, 1);
 	WRONG_IF(holders(fs, i, FS_REPLY, &own) != 1);
 	WRONG_IF(!own);
 	t->entries++;
@@ -84,7 +87,6 @@ static const char *check_record(const struct flowstate *fs, uint32_t i, struct t
 		t->expect.names.slot[h->via[1]].flows++;
 	if (record_translated(h) && names_outward(&fs->names, h))
 		t->expect.names.slot[h->realm[0]].translated++;
-	struct crowd_at at;
 	if (translate_crowded(fs, h, &at))
 		crowd_count(&t->expect.crowd, at, 1);
 	return NULL;

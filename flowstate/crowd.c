@@ -13,13 +13,15 @@ int crowd_open(struct crowd *c)
 {
 	c->all = arena_map_private(OCTETS);
 	c->site = arena_map_private(OCTETS);
-	return c->all && c->site ? 0 : -ENOMEM;
+	c->held = arena_map_private(OCTETS);
+	return c->all && c->site && c->held ? 0 : -ENOMEM;
 }
 
 void crowd_close(struct crowd *c)
 {
 	arena_unmap_private(c->all, OCTETS);
 	arena_unmap_private(c->site, OCTETS);
+	arena_unmap_private(c->held, OCTETS);
 }
 
 struct crowd_at crowd_at(
@@ -38,5 +40,6 @@ struct crowd_at crowd_at(
 
 bool crowd_eq(const struct crowd *a, const struct crowd *b)
 {
-	return memcmp(a->all, b->all, OCTETS) == 0 && memcmp(a->site, b->site, OCTETS) == 0;
+	return memcmp(a->all, b->all, OCTETS) == 0 && memcmp(a->site, b->site, OCTETS) == 0 &&
+	       memcmp(a->held, b->held, OCTETS) == 0;
 }

@@ -13,7 +13,8 @@
 #include "gateway/base/addr.h"
 
 struct crowd {
-	uint32_t *all, *site;
+	uint32_t *all, *site; /* live flows */
+	uint32_t *held;       /* of each site, those in quarantine too */
 };
 
 /* Which counters a destination has. */
@@ -34,6 +35,11 @@ static inline void crowd_count(struct crowd *c, struct crowd_at at, int delta)
 {
 	c->all[at.all] += (uint32_t)delta;
 	c->site[at.site] += (uint32_t)delta;
+}
+
+static inline void crowd_hold(struct crowd *c, struct crowd_at at, int delta)
+{
+	c->held[at.site] += (uint32_t)delta;
 }
 
 #endif

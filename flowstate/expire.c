@@ -55,8 +55,9 @@ void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 	bool early = why != FS_END_EXPIRED;
 	assert(is_live(h));
 	tell(fs, &(struct fs_event){.kind = early ? FS_EVENT_EVICT : FS_EVENT_EXPIRE, .why = why, .flow = i});
-	if (early && fs->early_end)
-		fs->early_end(fs->early_end_arg, i);
+	/* The kernel's own time for it is its state's, which pressure makes shorter here and not there. */
+	if (fs->early_end && (early || (uint64_t)body_of(fs, i)->seen + fs->timeout[h->state] > fs->now))
+		fs->early_end(fs->early_end_arg, i, false);
 	if (early)
 		fs->stats.evicted++;
 	else
@@ -78,7 +79,7 @@ void expire_release(struct flowstate *fs, uint32_t i)
 {
 	/* Of an earlier run, which may have been killed between the end of the flow and what the owner had to do. */
 	if (body_of(fs, i)->seen <= fs->adopted && fs->early_end)
-		fs->early_end(fs->early_end_arg, i);
+		fs->early_end(fs->early_end_arg, i, false);
 	record_free(fs, i);
 }
 

@@ -98,6 +98,7 @@ struct fs_open_report {
 	enum fs_open_kind kind; /* REFUSED: the file was not usable, a new one took its place */
 	uint32_t flows;         /* adopted */
 	uint32_t torn;          /* records dropped as torn or contradictory */
+	uint32_t damaged;       /* of these, such as no kill can have left */
 	char why[96];           /* REFUSED: the reason; ADOPTED: that there are more than max; for the log */
 };
 
@@ -223,10 +224,11 @@ unsigned fs_tick(struct flowstate *fs, uint64_t now_ms, unsigned budget);
 /* More is due than the last call's budget lasted for: call again as soon as packets have been seen to. */
 bool fs_behind(const struct flowstate *fs);
 
-/* Called for each flow that ends early (flush, unbind, evict), before its record changes: the owner deletes the
- * kernel's conntrack entry there. Not for plain expiry. Also for each adopted record, before its tuple is open to other
- * sites again: nobody knows whether that was done in the earlier run. */
-typedef void fs_end_cb(void *arg, uint32_t flow);
+/* Called for each flow that ends before its state's whole time is over (flush, unbind, evict, pressure), before its record
+ * changes: the owner deletes the kernel's conntrack entry there. Not for plain expiry. Also for each adopted record, before
+ * its tuple is open to other sites again: nobody knows whether that was done in the earlier run. at_once: the record will be
+ * another flow's when this returns, so the entry must be gone by then: a kill would leave nobody who knows of it. */
+typedef void fs_end_cb(void *arg, uint32_t flow, bool at_once);
 void fs_on_early_end(struct flowstate *fs, fs_end_cb *cb, void *arg);
 
 /* Ends one flow now; its reply tuple goes into quarantine. */

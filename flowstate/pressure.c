@@ -5,7 +5,8 @@
  * (flows.max by the number of sites that have any) gets a record of the greediest site, in this order:
  *
  *   1. one in quarantine, the oldest: no conversation is harmed. What it closes goes to the filter of closed.c;
- *   2. a flow that nobody has answered, the oldest: floods and scans are of this kind;
+ *   2. a flow that nobody has answered, the oldest of the site that has most such flows, if it is above its share, too:
+ *      floods and scans are of this kind;
  *   3. of the answered ones, of a few that are looked at, that which is nearest to its idle timeout.
  *
  * A site that has its share or more must make room itself, by 1 and 2: its conversations are not ended for what may be
@@ -84,6 +85,8 @@ void pressure_in(struct flowstate *fs, uint32_t i)
 	push(p, &p->of[s][pressure_kind(h, body_of(fs, i))], i);
 	if (pressure_total(p, s) > pressure_total(p, p->greediest))
 		p->greediest = s;
+	if (p->of[s][QUEUE_UNANSWERED].n > p->of[p->loudest][QUEUE_UNANSWERED].n)
+		p->loudest = s;
 }
 
 void pressure_out(struct flowstate *fs, uint32_t i, enum queue_kind kind)
@@ -107,17 +110,24 @@ void pressure_move(struct flowstate *fs, uint32_t i, enum queue_kind from)
 
 /* ---- room ----------------------------------------------------------------------------------------------- */
 
-/* Reads every slot: for once a tick. */
-static void look_for_greediest(struct flowstate *fs)
+/* Of all sites, who has most records, and who has most flows without an answer. Reads every slot: as often as LOOKS lets it
+ * until the next tick. */
+#define LOOKS 262144u /* slots: half a millisecond */
+
+static void look_around(struct flowstate *fs)
 {
 	struct pressure *p = &fs->pressure;
+	uint32_t slots = fs->arena.header->names_high;
 
-	if (p->looked)
+	if (p->looked + slots > LOOKS && p->looked)
 		return;
-	p->looked = true;
-	for (uint32_t s = 0; s < fs->arena.header->names_high; s++)
+	p->looked += slots;
+	for (uint32_t s = 0; s < slots; s++) {
 		if (pressure_total(p, (uint16_t)s) > pressure_total(p, p->greediest))
 			p->greediest = (uint16_t)s;
+		if (p->of[s][QUEUE_UNANSWERED].n > p->of[p->loudest][QUEUE_UNANSWERED].n)
+			p->loudest = (uint16_t)s;
+	}
 }
 
 static uint32_t share(const struct flowstate *fs, uint16_t site)
@@ -157,38 +167,62 @@ static uint32_t unanswered_victim(const struct flowstate *fs, const struct queue
 	return q->first - 1;
 }
 
-static uint32_t victim(struct flowstate *fs, uint16_t site, bool for_another)
+/* Of the site itself: nothing that was answered, and nothing young. */
+static uint32_t own_victim(struct flowstate *fs, uint16_t site)
 {
 	struct queue *q = fs->pressure.of[site];
 
 	if (q[QUEUE_QUARANTINED].n)
 		return q[QUEUE_QUARANTINED].first - 1;
-	uint32_t i = unanswered_victim(fs, &q[QUEUE_UNANSWERED], for_another);
-	return i == FS_NONE && for_another ? answered_victim(fs, &q[QUEUE_ANSWERED]) : i;
+	return unanswered_victim(fs, &q[QUEUE_UNANSWERED], false);
+}
+
+static bool above(const struct flowstate *fs, uint16_t slot, uint16_t site, uint32_t fair)
+{
+	return slot != site && pressure_total(&fs->pressure, slot) > fair;
+}
+
+/* For a site that has less than its share: of another one that has more. */
+static uint32_t others_victim(struct flowstate *fs, uint16_t site, uint32_t fair)
+{
+	struct pressure *p = &fs->pressure;
+
+	if (!above(fs, p->greediest, site, fair) || !above(fs, p->loudest, site, fair) ||
+		!p->of[p->loudest][QUEUE_UNANSWERED].n)
+		look_around(fs);
+	if (!above(fs, p->greediest, site, fair))
+		return FS_NONE;
+	struct queue *q = p->of[p->greediest];
+	if (q[QUEUE_QUARANTINED].n)
+		return q[QUEUE_QUARANTINED].first - 1;
+	uint32_t i = FS_NONE;
+	if (above(fs, p->loudest, site, fair))
+		i = unanswered_victim(fs, &p->of[p->loudest][QUEUE_UNANSWERED], true);
+	if (i == FS_NONE)
+		i = unanswered_victim(fs, &q[QUEUE_UNANSWERED], true);
+	return i == FS_NONE ? answered_victim(fs, &q[QUEUE_ANSWERED]) : i;
 }
 
 bool pressure_make_room(struct flowstate *fs, uint16_t site)
 {
-	struct pressure *p = &fs->pressure;
 	uint32_t fair = share(fs, site), i;
-	bool itself = pressure_total(p, site) >= fair;
+	bool itself = pressure_total(&fs->pressure, site) >= fair;
 
 	if (!closed_room(&fs->arena, itself ? CLOSED_MAX / 2 : CLOSED_MAX))
 		return false;
-	if (!itself && pressure_total(p, p->greediest) <= fair)
-		look_for_greediest(fs);
-	if (!itself && (p->greediest == site || pressure_total(p, p->greediest) <= fair))
-		return false;
-	i = victim(fs, itself ? site : p->greediest, !itself);
+	i = itself ? own_victim(fs, site) : others_victim(fs, site, fair);
 	if (i == FS_NONE)
 		return false;
 	if (is_live(head_of(fs, i)))
 		expire_end(fs, i, FS_END_TABLE_FULL);
 	if (head_of(fs, i)->state == FS_QUARANTINE) { /* it is free where there is no quarantine */
 		struct tuple t;
+		/* What was asked of the kernel when it went into quarantine may still be waiting, too. */
+		if (fs->early_end)
+			fs->early_end(fs->early_end_arg, i, true);
 		record_tuple(head_of(fs, i), FS_REPLY, &t);
 		closed_add(&fs->arena, lookup_closed_hash(fs, head_of(fs, i)->realm[FS_REPLY], &t), fs->now);
-		expire_release(fs, i);
+		record_free(fs, i);
 	}
 	return true;
 }
@@ -247,7 +281,7 @@ void pressure_tick(struct flowstate *fs)
 	struct pressure *p = &fs->pressure;
 	uint64_t used = (uint64_t)fs->stats.used + fs->stats.quarantined;
 
-	p->looked = false;
+	p->looked = 0;
 	closed_tick(&fs->arena, fs->now, fs->timeout[FS_QUARANTINE]);
 	if (!p->adapts && used * 4 >= (uint64_t)fs->arena.max * 3) {
 		p->adapts = true;

@@ -25,7 +25,8 @@ struct pressure {
 	uint32_t max;
 	uint32_t active;    /* slots that have records */
 	uint16_t greediest; /* the slot that has most, or had when it was last looked for */
-	bool looked;        /* for it, since the last tick */
+	uint16_t loudest;   /* the same of flows without an answer */
+	uint32_t looked;    /* slots, for these two, since the last tick */
 	bool adapts;        /* times are shorter for now */
 };
 

@@ -52,6 +52,7 @@ uint32_t record_take(struct flowstate *fs)
 	mark_clear(&body_of(fs, i)->mark);
 	head_of(fs, i)->state = FS_FREE;
 	__atomic_store_n(&fs->arena.header->high, i + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&fs->arena.header->high_again, i + 1, __ATOMIC_RELEASE);
 	return i;
 }
 
@@ -87,6 +88,9 @@ void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t repl
 	} else {
 		fs->stats.quarantined++;
 	}
+	struct crowd_at at;
+	if (translate_crowded(fs, h, &at))
+		crowd_hold(&fs->crowd, at, 1);
 	pressure_in(fs, i);
 	wheel_in(&fs->wheel, i, expire_second(fs, i));
 }
@@ -98,6 +102,9 @@ void record_free(struct flowstate *fs, uint32_t i)
 	index_out(&fs->index, lookup_record_hash(fs, h, FS_REPLY), REF(i, FS_REPLY));
 	wheel_out(&fs->wheel, i);
 	pressure_out(fs, i, QUEUE_QUARANTINED);
+	struct crowd_at at;
+	if (translate_crowded(fs, h, &at))
+		crowd_hold(&fs->crowd, at, -1);
 	mark_clear(&body_of(fs, i)->mark);
 	h->state = FS_FREE;
 	names_unref(&fs->names, h);

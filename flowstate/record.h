@@ -36,8 +36,10 @@ struct arena_header {
 	uint32_t ready;
 	/* closed.h: how many entries each filter has, which one takes new ones (0, 1), and since when. */
 	uint32_t closed_count[2], closed_now, closed_since;
+	uint32_t high_again; /* the same as high, stored after it, 0 while that is lowered: one that is
+			       damaged would hide what lies above */
 };
-#define CLOSED_FILTER_OCTETS ((size_t)4 << 20)
+#define CLOSED_FILTER_OCTETS ((size_t)16 << 20)
 
 struct name_entry {
 	uint32_t mark;

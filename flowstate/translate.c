@@ -111,6 +111,7 @@ struct search {
 	struct flowstate *fs;
 	const struct place *orig;
 	struct place *reply;
+	bool own_only; /* only what the site holds in quarantine itself */
 };
 
 /* May the new flow have the place that the reply is aimed at? */
@@ -119,7 +120,8 @@ static bool aimed_free(struct search *s)
 	/* Within one realm (a packet from a site to itself) the two halves must differ, too. */
 	if (s->orig->realm == s->reply->realm && memcmp(&s->orig->t, &s->reply->t, sizeof(s->reply->t)) == 0)
 		return false;
-	return translate_free(s->fs, s->reply, s->orig->realm) && !translate_closed(s->fs, s->reply);
+	return translate_free(s->fs, s->reply, s->orig->realm) && !translate_closed(s->fs, s->reply) &&
+	       (!s->own_only || s->reply->ref != REF_NONE);
 }
 
 /* Aims the reply's place at the candidate, which is ours if it is free. */
@@ -194,23 +196,25 @@ static uint64_t share_of(const struct flowstate *fs, uint64_t n)
  * finds none: a sixteenth of the ports is left free for it to find, and for the machine's own connections. */
 static enum drop crowd_check(const struct flowstate *fs, const struct flow_head *h)
 {
-	const struct addr_range *pool = &fs->nat_pool[!addr_is4(&h->addr[0])];
-	uint64_t most = PORT_HIGH - PORT_LOW + 1;
+	uint32_t most = PORT_HIGH - PORT_LOW + 1;
 	struct crowd_at at;
 
 	if (!translate_crowded(fs, h, &at))
 		return DROP_NONE;
-	if (fs->nat == FS_NAT_KERNEL) {
-		most -= most / 16;
-	} else {
-		uint64_t n = addr_range_count(pool);
-		if (!n)
-			return DROP_NAT_FAMILY;
-		most *= n < 65536 ? n : 65536;
-	}
+	most -= most / 16;
 	if (fs->crowd.all[at.all] >= most)
 		return DROP_NAT_EXHAUSTED;
 	return fs->crowd.site[at.site] >= share_of(fs, most) ? DROP_NAT_SITE_LIMIT : DROP_NONE;
+}
+
+/* Has the site its share of a pool's ports to a destination? Those in quarantine are as good as used, for others. */
+static bool has_share(const struct flowstate *fs, const struct flow_head *h, uint64_t addresses)
+{
+	struct crowd_at at;
+
+	return translate_crowded(fs, h, &at) &&
+	       fs->crowd.held[at.site] >=
+		       share_of(fs, (PORT_HIGH - PORT_LOW + 1) * (addresses < 65536 ? addresses : 65536));
 }
 
 bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
@@ -221,6 +225,9 @@ bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
 		return false;
 	if (fs->nat == FS_NAT_POOL)
 		return !addr_range_has(&fs->nat_pool[is6], &h->addr[2]);
+	if (fs->nat == FS_NAT_KERNEL && !proto_has_ports(h->proto) && h->proto != IPPROTO_ICMP &&
+		h->proto != IPPROTO_ICMPV6)
+		return !addr_eq(&h->addr[2], &fs->overlap[is6].first);
 	return !addr_eq(&h->addr[0], &h->addr[2]) && !addr_range_has(&fs->overlap[is6], &h->addr[2]);
 }
 
@@ -285,7 +292,7 @@ static bool from_overlap_pool(struct search *s, struct tuple *t, bool one)
 	return other_address(s, t, &a) == DROP_NONE;
 }
 
-static enum drop from_nat_pool(struct search *s, struct tuple *t)
+static enum drop from_nat_pool(struct search *s, const struct flow_head *h, struct tuple *t)
 {
 	static const struct addr nobody = {};
 	struct flowstate *fs = s->fs;
@@ -296,7 +303,9 @@ static enum drop from_nat_pool(struct search *s, struct tuple *t)
 		return DROP_NAT_FAMILY;
 	a.at = place_of(fs, &nobody, s->orig->realm) % a.count;
 	a.own = share_of(fs, a.count);
-	return other_address(s, t, &a);
+	s->own_only = has_share(fs, h, a.count);
+	enum drop d = other_address(s, t, &a);
+	return d && s->own_only ? DROP_NAT_SITE_LIMIT : d;
 }
 
 enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, const struct place *orig,
@@ -307,13 +316,13 @@ enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, cons
 	enum fs_nat nat = names_outward(&fs->names, h) ? fs->nat : FS_NAT_NONE;
 	uint32_t low, count;
 
-	if (nat != FS_NAT_NONE) {
+	if (nat == FS_NAT_POOL)
+		return from_nat_pool(&s, h, &t);
+	if (nat == FS_NAT_KERNEL) {
 		enum drop d = crowd_check(fs, h);
 		if (d)
 			return d;
 	}
-	if (nat == FS_NAT_POOL)
-		return from_nat_pool(&s, &t);
 	if (nat == FS_NAT_KERNEL && !port_range(&orig->t, &low, &count))
 		return from_overlap_pool(&s, &t, true) ? DROP_NONE : DROP_NAT_EXHAUSTED;
 	if (!readdress && (natural_free(&s) || other_port(&s, &t, PORT_TRIES)))

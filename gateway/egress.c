@@ -43,7 +43,7 @@ struct egress {
 	struct conf_ifaddr tun_address[2]; /* as given to the TUN */
 	struct addr_range nat_pool[2];     /* as in the rules */
 	bool have6, tun_has6;
-	bool attached;
+	bool attached, knows_dccp;
 	uint32_t max_flows;
 	bool rules_missing; /* and could not be put back yet */
 	struct log_limit troubles;
@@ -334,6 +334,7 @@ static int apply(struct egress *e, const struct config *c, char *err, size_t err
 		memcpy(e->nat_pool, c->egress.nat_pool, sizeof(e->nat_pool));
 	if (before && (nat != (c->egress.nat == NAT_MASQUERADE) || strcmp(interface, e->interface) != 0))
 		forget_untrue(e, c);
+	e->knows_dccp = access("/proc/sys/net/netfilter/nf_conntrack_dccp_loose", F_OK) == 0;
 	sysctls_begin(e->sysctls);
 	want_conntrack(e);
 	want_timeouts(e, c);
@@ -565,6 +566,11 @@ void egress_forget(struct egress *e, const struct tuple *orig)
 void egress_forget_outside(struct egress *e, const struct tuple *orig)
 {
 	conntrack_forget(e->conntrack, orig, 0);
+}
+
+bool egress_knows_dccp(const struct egress *e)
+{
+	return e->knows_dccp;
 }
 
 bool egress_tracked(const struct egress *e, const struct addr *src)

@@ -62,6 +62,8 @@ int egress_forget_all(const struct conf_egress *c);
 void egress_forget(struct egress *e, const struct tuple *orig);
 void egress_forget_outside(struct egress *e, const struct tuple *orig);
 void egress_flush(struct egress *e);
+/* Whether the kernel's NAT knows DCCP: Linux 6.16 and later change its addresses, and nothing else. */
+bool egress_knows_dccp(const struct egress *e);
 /* Whether the kernel tracks connections of such a source, as sent to the TUN: not those of arrd's own NAT. */
 bool egress_tracked(const struct egress *e, const struct addr *src);
 

@@ -10,6 +10,7 @@
  * of the same batch began is found again by fs_begin.
  */
 #include "gateway/address.h"
+#include "gateway/egress.h"
 #include "gateway/frag.h"
 #include "gateway/hostnet.h"
 #include "gateway/path.h"
@@ -73,6 +74,9 @@ static enum drop begin(struct path *path, struct item *it)
 		d = egress_check(gw, &it->p.t);
 		if (d)
 			return d;
+		if (it->p.t.proto == IPPROTO_DCCP && gw->conf->egress.nat == NAT_MASQUERADE &&
+			!egress_knows_dccp(gw->egress))
+			return DROP_NAT_EXHAUSTED;
 		realm = via = gw->egress_id;
 		/* The kernel would take it for a packet of its own that comes from outside, and drop it; answers to a
 		 * broadcast address of its own it would keep. */

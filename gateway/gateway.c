@@ -102,7 +102,7 @@ static void flow_config(const struct config *c, struct fs_config *f)
 	f->nat_share = c->egress.nat_share;
 }
 
-static void early_end(void *arg, uint32_t flow)
+static void early_end(void *arg, uint32_t flow, bool at_once)
 {
 	struct gateway *gw = arg;
 	struct fs_half h[2];
@@ -117,6 +117,8 @@ static void early_end(void *arg, uint32_t flow)
 	} else if (h[0].realm == gw->egress_id) {
 		egress_forget_outside(gw->egress, &h[0].t);
 	}
+	if (at_once)
+		egress_flush(gw->egress);
 }
 
 static int open_flows(struct gateway *gw, uint32_t max, char *err, size_t errlen)
@@ -138,12 +140,12 @@ static int open_flows(struct gateway *gw, uint32_t max, char *err, size_t errlen
 	}
 	if (rep.kind == FS_OPEN_ADOPTED)
 		log_notice(gw->log, "flows", NULL,
-			"%u flows of before the start taken over, %u torn records dropped%s%s", rep.flows, rep.torn,
-			rep.why[0] ? "; " : "", rep.why);
+			"%u flows of before the start taken over, %u torn records dropped%s%s", rep.flows,
+			rep.torn, rep.why[0] ? "; " : "", rep.why);
 	if (rep.kind == FS_OPEN_REFUSED)
 		log_warning(gw->log, "flows", NULL, "%s cannot be used, begun anew: %s", path, rep.why);
-	/* Nobody knows whose these are any more. A kill leaves one torn record at most; more is damage. */
-	if (rep.kind != FS_OPEN_ADOPTED || rep.torn > 1) {
+	/* Nobody knows whose these are any more. A kill leaves one torn record at most. */
+	if (rep.kind != FS_OPEN_ADOPTED || rep.torn > 1 || rep.damaged) {
 		r = egress_forget_all(&gw->conf->egress);
 		if (r < 0) {
 			snprintf(err, errlen, "cannot delete the conntrack entries of an earlier run: %s",

@@ -190,6 +190,13 @@ static void high_beyond(void)
 {
 	uint32_t high = 0x7fffffff;
 	edit(offsetof(struct arena_header, high), &high, 4);
+	edit(offsetof(struct arena_header, high_again), &high, 4);
+}
+
+static void high_lowered(void)
+{
+	uint32_t high = 0;
+	edit(offsetof(struct arena_header, high), &high, 4);
 }
 
 static void high_wild(void)
@@ -262,6 +269,7 @@ static void test_refused(void **state)
 		{"pool key", other_pool_key, "header is damaged"},
 		{"high", high_beyond, "truncated"},
 		{"high, wild", high_wild, "header is damaged"},
+		{"high, wild", high_lowered, "header is damaged"},
 		{"names", names_wild, "header is damaged"},
 		{"cut short", cut_short, "truncated"},
 		{"stub", cut_to_a_stub, "truncated"},

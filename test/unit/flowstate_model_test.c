@@ -39,7 +39,7 @@ struct mclosed {
 };
 enum { CLOSED = 4096 };
 /* Two quarantines, and what ticks that come late add. */
-#define CLOSED_AT_MOST (4u * 240 * UNITS_A_SECOND)
+#define CLOSED_AT_MOST (6u * 240 * UNITS_A_SECOND)
 
 /* What a table tells of evictions. */
 struct mevents {

@@ -7,8 +7,9 @@
 static unsigned early;
 static uint32_t early_flow;
 
-static void on_early_end(void *arg, uint32_t flow)
+static void on_early_end(void *arg, uint32_t flow, bool at_once)
 {
+	(void)at_once;
 	struct world *w = arg;
 	/* The record is still as it was. */
 	assert_true(is_live(head_of(w->fs, flow)));

@@ -120,6 +120,35 @@ static void test_pool_share(void **state)
 	world_close(&w);
 }
 
+/* Ports in quarantine are closed to others, so they count: a site that begins and ends flows all the time has no more than
+ * its share either, and goes on with its own. */
+static void test_pool_share_of_quarantine(void **state)
+{
+	struct world w;
+	unsigned own = 0;
+	(void)state;
+
+	world_new(&w, NULL, 200000);
+	w.cfg.nat_share = 50;
+	nat(&w, FS_NAT_POOL, "198.51.100.8", "198.51.100.8");
+	for (unsigned i = 0; i < 100000; i++) {
+		enum drop d;
+		struct tuple t = tup(IPPROTO_UDP, "10.0.0.0", (uint16_t)(1024 + i % 60000), "192.0.2.9", 53);
+		t.src.b[15] = (uint8_t)(1 + i / 60000);
+		uint32_t f = begin(&w, w.site_a, w.a1, t, &d);
+		assert_true(d == DROP_NONE || d == DROP_NAT_SITE_LIMIT);
+		if (d == DROP_NONE) {
+			own += i >= 64512 / 2;
+			fs_end(w.fs, f, w.now);
+		}
+	}
+	assert_true(own > 60000);
+	for (unsigned i = 0; i < 8000; i++)
+		begin(&w, w.site_b, w.b1, tup(IPPROTO_UDP, "10.0.0.1", (uint16_t)(1024 + i), "192.0.2.9", 53),
+			NULL);
+	world_close(&w);
+}
+
 /* Without ports, a site gets its share of the addresses toward one destination. */
 static void test_pool_portless_share(void **state)
 {
@@ -284,6 +313,7 @@ int main(void)
 		cmocka_unit_test(test_pool_every_protocol),
 		cmocka_unit_test(test_pool_pairs_a_site),
 		cmocka_unit_test(test_pool_share),
+		cmocka_unit_test(test_pool_share_of_quarantine),
 		cmocka_unit_test(test_pool_portless_share),
 		cmocka_unit_test(test_kernel),
 		cmocka_unit_test(test_change),

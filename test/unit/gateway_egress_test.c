@@ -152,6 +152,7 @@ static void ruleset(void **state)
 		{NAT, "delete chain", 0},
 		{NAT, "branch_untranslated drop", 1},
 		{NAT, "server_tcp_invalid drop", 1},
+		{NAT, "th sport 0-1023 masquerade to :1024-65535\n", 1},
 		{PLAIN, "@nat4", 0},
 		{NAT, "@nat6", 0},
 		{NAT, "add element inet arrd nat", 0},
