@@ -127,6 +127,7 @@ static bool aimed_free(struct search *s)
 /* Aims the reply's place at the candidate, which is ours if it is free. */
 static bool candidate_free(struct search *s, const struct tuple *t)
 {
+	s->reply->ref = REF_NONE; /* nobody here holds it */
 	if (!in_our_shard(s->fs, t))
 		return false;
 	lookup_aim(s->fs, s->reply, s->reply->realm, t);
@@ -246,6 +247,7 @@ static enum drop other_address(struct search *s, struct tuple *t, const struct a
 {
 	struct flowstate *fs = s->fs;
 	const struct tuple *orig = &s->orig->t;
+	struct addr found = {};
 	uint32_t low, ports, tries = ADDRESS_TRIES;
 	bool has_ports = port_range(orig, &low, &ports);
 	uint64_t own = 0;
@@ -259,15 +261,22 @@ static enum drop other_address(struct search *s, struct tuple *t, const struct a
 			continue;
 		t->dport = orig->sport;
 		if (candidate_free(s, t) ||
-			(has_ports && other_port(s, t, i ? PORTS_A_POOL_ADDRESS : PORT_TRIES)))
-			return DROP_NONE;
+			(has_ports && other_port(s, t, i ? PORTS_A_POOL_ADDRESS : PORT_TRIES))) {
+			if (has_ports || !a->own)
+				return DROP_NONE;
+			/* Those that the site has already may lie behind it. */
+			if (addr_is_none(&found))
+				found = t->dst;
+			continue;
+		}
 		if (has_ports || s->reply->ref == REF_NONE)
 			continue;
 		own += head_of(fs, REF_RECORD(s->reply->ref))->realm[FS_ORIG] == s->orig->realm;
 		if (a->own && own == a->own)
 			return DROP_NAT_SITE_LIMIT;
 	}
-	return DROP_NAT_EXHAUSTED;
+	t->dst = found;
+	return !addr_is_none(&found) && candidate_free(s, t) ? DROP_NONE : DROP_NAT_EXHAUSTED;
 }
 
 /* A number that stays the same for one host, or one site. */

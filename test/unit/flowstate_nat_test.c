@@ -177,6 +177,30 @@ static void test_pool_portless_share(void **state)
 	world_close(&w);
 }
 
+/* Also when those that it has lie behind one that was another site's, and is free by now. */
+static void test_pool_portless_share_behind(void **state)
+{
+	enum drop d;
+	(void)state;
+
+	for (unsigned i = 0; i < 16; i++) { /* in one half of them both sites begin with the same address */
+		struct tuple t = tup(IPPROTO_ESP, "10.0.0.1", 0, "192.0.2.9", 0);
+		struct world w;
+		world_new(&w, NULL, 64);
+		w.cfg.nat_share = 50;
+		w.cfg.timeout_s[FS_QUARANTINE] = 0;
+		nat(&w, FS_NAT_POOL, "198.51.100.8", "198.51.100.9");
+		uint32_t b = begin(&w, w.site_b, w.b1, t, NULL);
+		begin(&w, w.site_a, w.a1, t, NULL);
+		fs_end(w.fs, b, w.now);
+		t.src.b[15]++;
+		begin(&w, w.site_a, w.a1, t, &d);
+		assert_int_equal(d, DROP_NAT_SITE_LIMIT);
+		begin(&w, w.site_b, w.b1, t, NULL);
+		world_close(&w);
+	}
+}
+
 /* What the kernel's one address cannot tell apart is refused by name: the second flow without ports to a destination, of
  * whichever site, and more flows to one than it finds ports for. */
 static void test_kernel(void **state)
@@ -315,6 +339,7 @@ int main(void)
 		cmocka_unit_test(test_pool_share),
 		cmocka_unit_test(test_pool_share_of_quarantine),
 		cmocka_unit_test(test_pool_portless_share),
+		cmocka_unit_test(test_pool_portless_share_behind),
 		cmocka_unit_test(test_kernel),
 		cmocka_unit_test(test_change),
 		cmocka_unit_test(test_from_egress),
