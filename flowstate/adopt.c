@@ -35,20 +35,6 @@ static bool whole(const struct flowstate *fs, uint32_t i)
 	return addresses_sane(h);
 }
 
-/* Nobody has its tuples yet, nor do its own halves share one. */
-static bool alone(const struct flowstate *fs, uint32_t i, struct place half[2])
-{
-	lookup(fs, &half[FS_REPLY]);
-	if (half[FS_REPLY].ref != REF_NONE)
-		return false;
-	if (!is_live(head_of(fs, i)))
-		return true;
-	if (half[0].realm == half[1].realm && memcmp(&half[0].t, &half[1].t, sizeof(half[0].t)) == 0)
-		return false;
-	lookup(fs, &half[FS_ORIG]);
-	return half[FS_ORIG].ref == REF_NONE;
-}
-
 static void erase(struct flowstate *fs, uint32_t i)
 {
 	mark_clear(&body_of(fs, i)->mark);
@@ -68,6 +54,45 @@ static void mend(const struct flowstate *fs, uint32_t i)
 			b->window[d].scale = TCP_SCALE_MAX;
 	if (b->syn_wscale > TCP_SCALE_MAX + 1)
 		b->syn_wscale = TCP_SCALE_MAX + 1;
+}
+
+static bool nobody_has(const struct flowstate *fs, struct place *p)
+{
+	lookup(fs, p);
+	return p->ref == REF_NONE;
+}
+
+/* Or it is an original half in quarantine, which had given way. */
+static bool nobody_needs(struct flowstate *fs, struct place *p)
+{
+	if (nobody_has(fs, p))
+		return true;
+	if (REF_DIR(p->ref) == FS_REPLY || is_live(head_of(fs, REF_RECORD(p->ref))))
+		return false;
+	record_yield(fs, p->ref, FS_ORIG);
+	return true;
+}
+
+/* Nobody has its tuples yet, nor do its own halves share one: then it is entered. */
+static bool enter(struct flowstate *fs, uint32_t i, struct place half[2])
+{
+	const struct flow_head *h = head_of(fs, i);
+	bool differ =
+		half[0].realm != half[1].realm || memcmp(&half[0].t, &half[1].t, sizeof(half[0].t)) != 0;
+	bool both;
+
+	if (is_live(h)) {
+		both = differ && nobody_needs(fs, &half[FS_ORIG]);
+		if (!both)
+			return false;
+	} else {
+		both = differ && record_closes(fs, h, FS_ORIG) && nobody_has(fs, &half[FS_ORIG]);
+	}
+	if (!nobody_needs(fs, &half[FS_REPLY]))
+		return false;
+	mend(fs, i);
+	record_enter(fs, i, half[FS_ORIG].hash, half[FS_REPLY].hash, both);
+	return true;
 }
 
 static bool empty(const struct flowstate *fs, uint32_t i)
@@ -119,12 +144,8 @@ static void enter_group(struct adoption *a, struct group *g)
 {
 	for (unsigned k = 0; k < g->n; k++) {
 		uint32_t i = g->record[k];
-		if (alone(a->fs, i, g->half[k])) {
-			mend(a->fs, i);
-			record_enter(a->fs, i, g->half[k][FS_ORIG].hash, g->half[k][FS_REPLY].hash);
-		} else {
+		if (!enter(a->fs, i, g->half[k]))
 			drop(a, i);
-		}
 	}
 	g->n = 0;
 }
@@ -167,12 +188,7 @@ static int move_down(struct adoption *a, uint32_t from, uint32_t end)
 	for (uint32_t i = from; i < end; i++) {
 		if (empty(fs, i))
 			continue;
-		bool good = whole(fs, i);
-		if (good) {
-			lookup_aim_records(fs, &i, 1, half);
-			good = alone(fs, i, half[0]);
-		}
-		if (!good) {
+		if (!whole(fs, i)) {
 			drop(a, i);
 			continue;
 		}
@@ -183,8 +199,9 @@ static int move_down(struct adoption *a, uint32_t from, uint32_t end)
 		body.mark = 0;
 		record_write(fs, to, head_of(fs, i), &body);
 		erase(fs, i);
-		mend(fs, to);
-		record_enter(fs, to, half[0][FS_ORIG].hash, half[0][FS_REPLY].hash);
+		lookup_aim_records(fs, &to, 1, half);
+		if (!enter(fs, to, half[0]))
+			drop(a, to);
 	}
 	return 0;
 }

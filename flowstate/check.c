@@ -72,6 +72,9 @@ static const char *check_record(const struct flowstate *fs, uint32_t i, struct t
 	WRONG_IF(!own);
 	t->entries++;
 	if (!is_live(h)) {
+		WRONG_IF(holders(fs, i, FS_ORIG, &own) > 1);
+		WRONG_IF(own && !record_closes(fs, h, FS_ORIG));
+		t->entries += own;
 		t->expect.stats.quarantined++;
 		return NULL;
 	}

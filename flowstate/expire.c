@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* expire.c - when flows end, and what becomes of them.
  *
- * A flow ends by time, or early by command. Either way its record stays, in quarantine: only its reply tuple
- * is in the index then, closed to every site but the one that the flow was of. When that time is over, the
- * record is free. fs_tick does both, in bounded steps:
+ * A flow ends by time, or early by command. Either way its record stays, in quarantine: only its reply tuple (both, but of
+ * a flow from a site to an egress) is in the index then, closed to every site but the one that the flow was of. When that
+ * time is over, the record is free. fs_tick does both, in bounded steps:
  *
  *   - the wheel names the records that may be due;
  *   - a sweep over all records follows when names were unbound (flows with such an attachment end) or
@@ -63,7 +63,8 @@ void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 	else
 		fs->stats.expired++;
 	fs->stats.ended[why]++;
-	index_out(&fs->index, lookup_record_hash(fs, h, FS_ORIG), REF(i, FS_ORIG));
+	if (!record_closes(fs, h, FS_ORIG))
+		index_out(&fs->index, lookup_record_hash(fs, h, FS_ORIG), REF(i, FS_ORIG));
 	record_count(fs, h, -1);
 	fs->stats.quarantined++;
 	/* The time first: killed in between, this is a live flow for a while longer, and not a quarantine

@@ -20,10 +20,11 @@
  * The life of a record:
  *
  *	free ── fs_begin ──▶ live, in one of the protocol's states ── end ──▶ quarantine ── time ──▶ free
- *	                      both halves in the index                          reply half in the index
+ *	                      both halves in the index                          reply half in the index; both,
+ *	                                                                        but of a flow from a site to an egress
  *
  * Invariants
- *   - A tuple is in the index at most once a realm: of a live flow's half, or of a quarantined reply half.
+ *   - A tuple is in the index at most once a realm: of a live flow's half, or of a quarantined one.
  *   - A live flow's attachments are ways into its realms; that they are bound is asked at each look-up.
  *   - A record in the file is whole (its mark is its checksum), or it is not one.
  *   - Every record that is not free hangs in the wheel, in a second in which it is not overdue yet.
@@ -300,8 +301,9 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 		*out = (struct fs_hit){.flow = REF_RECORD(orig.ref), .dir = REF_DIR(orig.ref)};
 		return DROP_NONE;
 	}
-	/* A late answer, maybe. A site may send what it likes: filters err, and then its flow had no other tuple to take. */
-	if (from_egress && translate_closed(fs, &orig))
+	/* A late answer, maybe, which must not become a question to somebody else by his route. To an egress a site may send what
+	 * it likes: filters err, and then its flow had no other tuple to take. */
+	if (fs->names.slot[to].kind == FS_SITE && translate_closed(fs, &orig, to))
 		return refuse(fs, DROP_TUPLE_COLLISION);
 	if (t->proto == IPPROTO_TCP && !track_begins(pk->tcp_flags, fs->tcp_loose && !from_egress))
 		return DROP_NOT_A_BEGINNING;
@@ -322,22 +324,22 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 	h.addr[2] = reply.t.dst;
 	h.port[2] = reply.t.dport;
 
-	/* What the site has itself in quarantine makes room, for good. The two cannot be one record, since it has
-	 * only one half in the index. */
-	if (orig.ref != REF_NONE)
-		record_free(fs, REF_RECORD(orig.ref));
-	if (reply.ref != REF_NONE)
-		record_free(fs, REF_RECORD(reply.ref));
+	/* What the site has itself in quarantine makes way: a reply half with its record, for good, an original one alone, and
+	 * only if the flow begins. */
+	record_yield(fs, orig.ref, FS_REPLY);
+	record_yield(fs, reply.ref, FS_REPLY);
 	uint32_t i = record_take(fs);
 	if (i == FS_NONE && pressure_make_room(fs, names_charged(&fs->names, &h)))
 		i = record_take(fs);
 	if (i == FS_NONE)
 		return refuse(fs, DROP_FLOW_TABLE_FULL);
+	record_yield(fs, orig.ref, FS_ORIG);
+	record_yield(fs, reply.ref, FS_ORIG);
 	struct flow_body b = {.created = fs->now, .seen = fs->now};
 	if (t->proto == IPPROTO_TCP)
 		track_begin(&b, pk);
 	record_write(fs, i, &h, &b);
-	record_enter(fs, i, orig.hash, reply.hash);
+	record_enter(fs, i, orig.hash, reply.hash, true);
 	fs->stats.created++;
 	fs->stats.translated += record_translated(&h);
 	*out = (struct fs_hit){.flow = i, .dir = FS_ORIG};

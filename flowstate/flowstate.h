@@ -9,7 +9,8 @@
  *
  * Invariants, which the model test holds against random operations:
  *   - within a realm no two live flows have a tuple in common, original or reply;
- *   - a reply tuple freed by one site is closed to other sites for the quarantine time;
+ *   - a reply tuple freed by one site is closed to other sites for the quarantine time, and so is the original one of a
+ *     flow that did not go from a site to an egress;
  *   - a packet that arrived in one realm never touches a flow that has no half in it.
  *
  * Pure: no I/O but the mapping of the arena file, no clock (now_ms is an argument and must not run backwards),

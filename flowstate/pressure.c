@@ -203,6 +203,23 @@ static uint32_t others_victim(struct flowstate *fs, uint16_t site, uint32_t fair
 	return i == FS_NONE ? answered_victim(fs, &q[QUEUE_ANSWERED]) : i;
 }
 
+/* An original half stays open to whom it was open: he who begins begins again by the same tuple, not by another one. */
+static void close_halves(struct flowstate *fs, uint32_t i)
+{
+	const struct flow_head *h = head_of(fs, i);
+	struct tuple t;
+	uint64_t hash;
+
+	record_tuple(h, FS_REPLY, &t);
+	closed_add(&fs->arena, lookup_closed_hash(fs, h->realm[FS_REPLY], &t), fs->now);
+	if (!record_closes(fs, h, FS_ORIG) || !record_holds(fs, i, FS_ORIG))
+		return;
+	record_tuple(h, FS_ORIG, &t);
+	hash = lookup_closed_hash(fs, h->realm[FS_ORIG], &t);
+	closed_add(&fs->arena, closed_but_to(hash, names_id(&fs->names, h->realm[FS_REPLY])), fs->now);
+	closed_add(&fs->arena, hash, fs->now);
+}
+
 bool pressure_make_room(struct flowstate *fs, uint16_t site)
 {
 	uint32_t fair = share(fs, site), i;
@@ -216,12 +233,10 @@ bool pressure_make_room(struct flowstate *fs, uint16_t site)
 	if (is_live(head_of(fs, i)))
 		expire_end(fs, i, FS_END_TABLE_FULL);
 	if (head_of(fs, i)->state == FS_QUARANTINE) { /* it is free where there is no quarantine */
-		struct tuple t;
 		/* What was asked of the kernel when it went into quarantine may still be waiting, too. */
 		if (fs->early_end)
 			fs->early_end(fs->early_end_arg, i, true);
-		record_tuple(head_of(fs, i), FS_REPLY, &t);
-		closed_add(&fs->arena, lookup_closed_hash(fs, head_of(fs, i)->realm[FS_REPLY], &t), fs->now);
+		close_halves(fs, i);
 		record_free(fs, i);
 	}
 	return true;

@@ -77,17 +77,28 @@ void record_count(struct flowstate *fs, const struct flow_head *h, int delta)
 		fs->names.slot[h->realm[FS_ORIG]].translated += (uint32_t)delta;
 }
 
-void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t reply)
+bool record_holds(const struct flowstate *fs, uint32_t i, enum fs_dir dir)
+{
+	const struct flow_head *h = head_of(fs, i);
+	struct place p;
+	struct tuple t;
+	record_tuple(h, dir, &t);
+	lookup_aim(fs, &p, h->realm[dir], &t);
+	lookup(fs, &p);
+	return p.ref == REF(i, dir);
+}
+
+void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t reply, bool both)
 {
 	const struct flow_head *h = head_of(fs, i);
 	names_ref(&fs->names, h);
 	index_in(&fs->index, reply, REF(i, FS_REPLY));
-	if (is_live(h)) {
+	if (both)
 		index_in(&fs->index, orig, REF(i, FS_ORIG));
+	if (is_live(h))
 		record_count(fs, h, 1);
-	} else {
+	else
 		fs->stats.quarantined++;
-	}
 	struct crowd_at at;
 	if (translate_crowded(fs, h, &at))
 		crowd_hold(&fs->crowd, at, 1);
@@ -100,6 +111,8 @@ void record_free(struct flowstate *fs, uint32_t i)
 	struct flow_head *h = head_of(fs, i);
 	assert(h->state == FS_QUARANTINE);
 	index_out(&fs->index, lookup_record_hash(fs, h, FS_REPLY), REF(i, FS_REPLY));
+	if (record_closes(fs, h, FS_ORIG) && record_holds(fs, i, FS_ORIG))
+		index_out(&fs->index, lookup_record_hash(fs, h, FS_ORIG), REF(i, FS_ORIG));
 	wheel_out(&fs->wheel, i);
 	pressure_out(fs, i, QUEUE_QUARANTINED);
 	struct crowd_at at;
@@ -110,4 +123,19 @@ void record_free(struct flowstate *fs, uint32_t i)
 	names_unref(&fs->names, h);
 	fs->stats.quarantined--;
 	record_list_free(fs, i);
+}
+
+void record_yield(struct flowstate *fs, uint32_t ref, enum fs_dir dir)
+{
+	if (ref == REF_NONE || REF_DIR(ref) != dir)
+		return;
+	uint32_t i = REF_RECORD(ref);
+	const struct flow_head *h = head_of(fs, i);
+	if (h->state == FS_FREE) /* it went with its other half, or made room */
+		return;
+	assert(h->state == FS_QUARANTINE);
+	if (dir == FS_REPLY)
+		record_free(fs, i);
+	else
+		index_out(&fs->index, lookup_record_hash(fs, h, FS_ORIG), ref);
 }

@@ -72,6 +72,16 @@ static inline bool is_live(const struct flow_head *h)
 void record_tuple(const struct flow_head *h, enum fs_dir dir, struct tuple *t);
 bool record_translated(const struct flow_head *h);
 
+/* Is the half's tuple closed to others while the record is in quarantine? Its reply half is. So is the original one, but of
+ * a flow from a site to an egress: whoever else begins may be late, and find that he is routed to a site which has taken the
+ * tuple for its own meanwhile. */
+static inline bool record_closes(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir)
+{
+	return dir == FS_REPLY || !names_outward(&fs->names, h);
+}
+/* Is the half in the index? An original one in quarantine need not be: it may have given way. */
+bool record_holds(const struct flowstate *fs, uint32_t i, enum fs_dir dir);
+
 /* The checksum of what never changes in a record, and of the full ids of its realms. */
 uint32_t record_mark(const struct flowstate *fs, const struct flow_head *h);
 
@@ -80,12 +90,14 @@ uint32_t record_take(struct flowstate *fs);
 /* Writes a new record into the file, and makes it whole. */
 void record_write(struct flowstate *fs, uint32_t i, const struct flow_head *h, const struct flow_body *b);
 /* Enters a record, live or quarantined, into all that is derived: index, wheel, counts. orig, reply: the hashes of
- * its halves. */
-void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t reply);
+ * its halves; both: or the reply half alone. */
+void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t reply, bool both);
 /* A flow begins (1) or ceases (-1) to be live. */
 void record_count(struct flowstate *fs, const struct flow_head *h, int delta);
 /* Out of all of them again, and free. */
 void record_free(struct flowstate *fs, uint32_t i);
+/* If ref is a half dir in quarantine, it gives way to a flow that it is not closed to: a reply half with its record. */
+void record_yield(struct flowstate *fs, uint32_t ref, enum fs_dir dir);
 /* Puts an empty record on the list of free ones. */
 void record_list_free(struct flowstate *fs, uint32_t i);
 
@@ -122,8 +134,8 @@ enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, cons
 bool translate_crowded(const struct flowstate *fs, const struct flow_head *h, struct crowd_at *at);
 /* A live flow whose source address the NAT in use would not give. */
 bool translate_stale(const struct flowstate *fs, const struct flow_head *h);
-/* Nobody holds it, but it is closed after somebody whose record is gone. */
-bool translate_closed(const struct flowstate *fs, const struct place *p);
+/* Nobody holds it, but it is closed after somebody whose record is gone; to flows to or from the realm other, that is. */
+bool translate_closed(const struct flowstate *fs, const struct place *p, uint16_t other);
 /* May a flow to or from the realm other have place p? Then p->ref is who must leave quarantine for it. If it
  * may not, p->ref is who holds it. */
 bool translate_free(struct flowstate *fs, struct place *p, uint16_t other);

@@ -79,10 +79,13 @@ static bool in_our_shard(const struct flowstate *fs, const struct tuple *t)
 
 /* ---- who holds a tuple --------------------------------------------------------------------------------- */
 
-bool translate_closed(const struct flowstate *fs, const struct place *p)
+bool translate_closed(const struct flowstate *fs, const struct place *p, uint16_t other)
 {
-	return p->ref == REF_NONE && !closed_none(&fs->arena) &&
-	       closed_has(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t));
+	if (p->ref != REF_NONE || closed_none(&fs->arena))
+		return false;
+	uint64_t hash = lookup_closed_hash(fs, p->realm, &p->t);
+	return closed_has(&fs->arena, hash) &&
+	       !closed_has(&fs->arena, closed_but_to(hash, names_id(&fs->names, other)));
 }
 
 bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
@@ -92,19 +95,19 @@ bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
 		return true;
 	uint32_t i = REF_RECORD(p->ref);
 	const struct flow_head *h = head_of(fs, i);
+	enum fs_dir dir = REF_DIR(p->ref);
 	if (is_live(h)) {
 		/* A flow whose tunnel was removed, and which the sweep has not reached yet. */
 		if (!names_gone(&fs->names, h))
 			return false;
-		enum fs_dir dir = REF_DIR(p->ref);
 		expire_end(fs, i, FS_END_REMOVED);
-		if (dir == FS_ORIG || h->state == FS_FREE) {
+		if (h->state == FS_FREE || !record_closes(fs, h, dir)) {
 			p->ref = REF_NONE;
 			return true;
 		}
 	}
 	/* What a site has in quarantine is closed to others, not to itself. */
-	return h->realm[FS_ORIG] == other;
+	return h->realm[!dir] == other;
 }
 
 struct search {
@@ -120,7 +123,8 @@ static bool aimed_free(struct search *s)
 	/* Within one realm (a packet from a site to itself) the two halves must differ, too. */
 	if (s->orig->realm == s->reply->realm && memcmp(&s->orig->t, &s->reply->t, sizeof(s->reply->t)) == 0)
 		return false;
-	return translate_free(s->fs, s->reply, s->orig->realm) && !translate_closed(s->fs, s->reply) &&
+	return translate_free(s->fs, s->reply, s->orig->realm) &&
+	       !translate_closed(s->fs, s->reply, s->orig->realm) &&
 	       (!s->own_only || s->reply->ref != REF_NONE);
 }
 
