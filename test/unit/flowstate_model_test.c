@@ -7,267 +7,11 @@
  *
  * ARRD_SEED repeats a run; it is printed when one fails.
  */
-#include "test/unit/flowstate_help.h"
+#include "test/unit/flowstate_model.h"
 
-#include <stdlib.h>
 #include <time.h>
 
-enum { SITES = 3, REALMS = SITES + 1, EGRESS = SITES, WAYS = 2, SHARDS_MAX = 4, FLOWS = 150 };
-
-/* A name as it is bound now. uid: another one each time it is bound anew, which tells its realm. */
-struct mname {
-	unsigned uid;
-	fs_id id[SHARDS_MAX];
-};
-
-struct mrec {
-	bool used, quarantined, dead;
-	unsigned shard;
-	uint32_t flow;
-	struct tuple t[2];
-	unsigned realm[2], via[2]; /* uids */
-	enum fs_state state;
-	uint32_t seen;
-};
-
-/* A reply tuple whose record was taken before its quarantine was over. */
-struct mclosed {
-	bool used;
-	unsigned shard, realm; /* uid */
-	struct tuple t;
-	uint32_t since;
-};
-enum { CLOSED = 4096 };
-/* Two quarantines, and what ticks that come late add. */
-#define CLOSED_AT_MOST (6u * 240 * UNITS_A_SECOND)
-
-/* What a table tells of evictions. */
-struct mevents {
-	struct model *m;
-	unsigned n;
-	struct {
-		uint32_t flow;
-		enum fs_end_why why;
-		bool unanswered;
-	} e[4];
-};
-
-struct model {
-	uint64_t random;
-	unsigned nshards;
-	struct world shard[SHARDS_MAX];
-	struct mname realm[REALMS], way[REALMS][WAYS];
-	unsigned uids;
-	uint32_t limit; /* of each site */
-	uint64_t now;
-	struct mrec rec[SHARDS_MAX * FLOWS];
-	struct mclosed closed[CLOSED];
-	struct mevents events[SHARDS_MAX];
-	uint32_t forgotten; /* closed tuples of until then may be missing */
-	unsigned nclosed, evicted, released, shortened;
-	unsigned begun, translated, refused, full, limited, taken_again, passed, outside;
-};
-
-static unsigned rnd(struct model *m, unsigned n)
-{
-	m->random ^= m->random << 13;
-	m->random ^= m->random >> 7;
-	m->random ^= m->random << 17;
-	return (unsigned)((m->random >> 20) % n);
-}
-
-static uint32_t units(const struct model *m)
-{
-	return (uint32_t)(m->now / UNIT_MS);
-}
-
-/* ---- names ---------------------------------------------------------------------------------------------- */
-
-static void bind_realm(struct model *m, unsigned r, unsigned s)
-{
-	struct flowstate *fs = m->shard[s].fs;
-	char name[16];
-	snprintf(name, sizeof(name), "realm%u", r);
-	m->realm[r].id[s] = fs_bind(fs, r == EGRESS ? FS_EGRESS : FS_SITE, name, FS_ID_NONE, 0);
-	for (unsigned k = 0; k < WAYS; k++) {
-		snprintf(name, sizeof(name), "way%u.%u", r, k);
-		m->way[r][k].id[s] =
-			r == EGRESS ? m->realm[r].id[s] : fs_bind(fs, FS_TUNNEL, name, m->realm[r].id[s], 7);
-		assert_int_not_equal(m->way[r][k].id[s], FS_ID_NONE);
-	}
-}
-
-static void new_uids(struct model *m, unsigned r)
-{
-	m->realm[r].uid = ++m->uids * REALMS + r;
-	for (unsigned k = 0; k < WAYS; k++)
-		m->way[r][k].uid = r == EGRESS ? m->realm[r].uid : ++m->uids * REALMS + r;
-}
-
-static unsigned realm_of_uid(const struct model *m, unsigned uid)
-{
-	for (unsigned r = 0; r < REALMS; r++) {
-		if (m->realm[r].uid == uid)
-			return r;
-	}
-	return REALMS;
-}
-
-/* ---- the list -------------------------------------------------------------------------------------------- */
-
-static struct mrec *holder(struct model *m, unsigned realm, const struct tuple *t, enum fs_dir *dir)
-{
-	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
-		struct mrec *r = &m->rec[i];
-		for (int d = r->quarantined ? FS_REPLY : FS_ORIG; r->used && d < 2; d++) {
-			if (r->realm[d] == realm && memcmp(&r->t[d], t, sizeof(*t)) == 0) {
-				*dir = (enum fs_dir)d;
-				return r;
-			}
-		}
-	}
-	return NULL;
-}
-
-static void model_end(struct model *m, struct mrec *r)
-{
-	r->quarantined = true;
-	r->dead = false;
-	r->state = FS_QUARANTINE;
-	r->seen = units(m);
-}
-
-/* Its record has been given to somebody else. */
-static void model_release(struct model *m, struct mrec *r)
-{
-	struct mclosed *c = &m->closed[m->nclosed++ % CLOSED];
-	if (c->used)
-		m->forgotten = c->since;
-	*c = (struct mclosed){.used = true,
-		.shard = r->shard,
-		.realm = r->realm[FS_REPLY],
-		.t = r->t[FS_REPLY],
-		.since = units(m)};
-	r->used = false;
-}
-
-/* How long ago the tuple was closed, at least; UINT32_MAX: not that anybody knows. realm 0: in any, since filters go by
- * slots, which others may have by now. */
-static uint32_t closed_for(const struct model *m, unsigned shard, unsigned realm, const struct tuple *t)
-{
-	uint32_t age = realm ? UINT32_MAX : units(m) - m->forgotten;
-	for (unsigned i = 0; i < CLOSED; i++) {
-		const struct mclosed *c = &m->closed[i];
-		if (c->used && c->shard == shard && (!realm || c->realm == realm) &&
-			memcmp(&c->t, t, sizeof(*t)) == 0 && units(m) - c->since < age)
-			age = units(m) - c->since;
-	}
-	return age;
-}
-
-static void on_event(void *arg, const struct fs_event *e)
-{
-	struct mevents *v = arg;
-	const struct flowstate *fs = v->m->shard[v - v->m->events].fs;
-	if (e->why != FS_END_TABLE_FULL && e->why != FS_END_SITE_LIMIT)
-		return;
-	assert_true(v->n < 4);
-	v->e[v->n].flow = e->flow;
-	v->e[v->n].unanswered = pressure_kind(head_of(fs, e->flow), body_of(fs, e->flow)) == QUEUE_UNANSWERED;
-	v->e[v->n++].why = e->why;
-}
-
-static void listen_to(struct model *m, unsigned s)
-{
-	m->events[s].m = m;
-	fs_on_event(m->shard[s].fs, FS_EVENT_BIT(FS_EVENT_EVICT), on_event, &m->events[s]);
-}
-
-static struct mrec *any_live(struct model *m)
-{
-	unsigned at = rnd(m, SHARDS_MAX * FLOWS);
-	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
-		struct mrec *r = &m->rec[(at + i) % (SHARDS_MAX * FLOWS)];
-		if (r->used && !r->quarantined && !r->dead)
-			return r;
-	}
-	return NULL;
-}
-
-/* Dead flows end when the table gets round to it: the model follows. A record that was taken again at once, by
- * the flow taken, must have ended before. */
-static void follow_dead(struct model *m, unsigned shard, uint32_t taken)
-{
-	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
-		struct mrec *r = &m->rec[i];
-		if (!r->used || !r->dead)
-			continue;
-		enum fs_state now = head_of(m->shard[r->shard].fs, r->flow)->state;
-		if (now == FS_QUARANTINE || now == FS_FREE || (r->shard == shard && r->flow == taken))
-			model_end(m, r);
-	}
-}
-
-static unsigned count(const struct model *m, unsigned shard, unsigned site_uid, bool live_only)
-{
-	unsigned n = 0;
-	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
-		const struct mrec *r = &m->rec[i];
-		if (!r->used || r->shard != shard || (live_only && r->quarantined))
-			continue;
-		unsigned egress_first = r->realm[0] % REALMS == EGRESS;
-		n += !site_uid || r->realm[egress_first] == site_uid;
-	}
-	return n;
-}
-
-/* ---- random things ----------------------------------------------------------------------------------------- */
-
-static struct tuple any_tuple(struct model *m)
-{
-	static const uint8_t protos[] = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, 47};
-	struct tuple t = {.proto = protos[rnd(m, 4)]};
-	bool v6 = rnd(m, 3) == 0;
-	for (int k = 0; k < 2; k++) {
-		struct addr a = addr_from4(htonl(0x0a000001 + rnd(m, 3)));
-		if (v6) {
-			a = (struct addr){.b = {0x20, 1, 0xd, 0xb8}};
-			a.b[15] = (uint8_t)(1 + rnd(m, 3));
-		}
-		*(k ? &t.dst : &t.src) = a;
-	}
-	if (v6 && t.proto == IPPROTO_ICMP)
-		t.proto = IPPROTO_ICMPV6;
-	if (t.proto != 47)
-		t.sport = htons((uint16_t)(1 + rnd(m, 3)));
-	if (t.proto == IPPROTO_TCP || t.proto == IPPROTO_UDP)
-		t.dport = htons((uint16_t)(1 + rnd(m, 3)));
-	return t;
-}
-
-/* A tuple of a record, turned or not, or any: so that look-ups hit as often as they miss. */
-static struct tuple likely_tuple(struct model *m)
-{
-	const struct mrec *r = &m->rec[rnd(m, SHARDS_MAX * FLOWS)];
-	return r->used && rnd(m, 4) ? r->t[rnd(m, 2)] : any_tuple(m);
-}
-
-static unsigned shard_of_tuple(const struct model *m, const struct tuple *t)
-{
-	return fs_shard_of(m->shard[0].cfg.shard_key, (uint16_t)m->nshards, t);
-}
-
-/* ---- operations ---------------------------------------------------------------------------------------------- */
-
-static bool may_take(const struct mrec *r, unsigned other_realm)
-{
-	return !r || (r->quarantined && r->realm[FS_ORIG] == other_realm);
-}
-
-static unsigned site_of(const struct mrec *r)
-{
-	return r->realm[r->realm[0] % REALMS == EGRESS];
-}
+/* ---- evictions ------------------------------------------------------------------------------------------------ */
 
 /* Who made room for a flow of the site, and whether he had to. before: records of the site. */
 static void follow_evictions(struct model *m, unsigned s, unsigned site_uid, unsigned before)
@@ -293,6 +37,83 @@ static void follow_evictions(struct model *m, unsigned s, unsigned site_uid, uns
 	}
 	v->n = 0;
 }
+
+/* ---- NAT ------------------------------------------------------------------------------------------------------ */
+
+/* Is it refused because NAT has nothing for it? It must be, and must not be, by what is held. */
+static bool refused_by_nat(struct model *m, unsigned s, enum mapping mapping, const struct tuple *t,
+	unsigned ua, unsigned ub, enum drop d)
+{
+	const struct addr_range *pool = &m->pool[!addr_is4(&t->src)];
+	uint64_t n = addr_range_count(pool), most = n * (m->share ? m->share : 100) / 100, own = 0;
+	struct tuple reply = tuple_turned(t), one = masked(m, &reply);
+	bool certain = false, hope = false;
+	if (mapping == MASKED) {
+		certain = is_free(m, s, &one, ua, ub, false);
+		hope = is_free(m, s, &one, ua, ub, true);
+	}
+	for (uint64_t i = 0; mapping == POOLED && i < n; i++) {
+		enum fs_dir dir;
+		reply.dst = addr_range_at(pool, i);
+		const struct mrec *r = holder(m, ub, &reply, &dir);
+		own += r && r->shard == s && !r->quarantined && r->realm[FS_ORIG] == ua;
+		certain |= is_free(m, s, &reply, ua, ub, false);
+		hope |= is_free(m, s, &reply, ua, ub, true);
+	}
+	bool family = mapping == POOLED && !n,
+	     limit = !has_choice(t) && mapping == POOLED && own >= (most ? most : 1);
+	m->no_family += d == DROP_NAT_FAMILY;
+	m->exhausted += d == DROP_NAT_EXHAUSTED;
+	m->shared += d == DROP_NAT_SITE_LIMIT;
+	if (family)
+		assert_int_equal(d, DROP_NAT_FAMILY);
+	else if (has_choice(t))
+		assert_true(d == DROP_NONE || d == DROP_FLOW_TABLE_FULL);
+	else if (limit)
+		assert_int_equal(d, DROP_NAT_SITE_LIMIT);
+	else if (certain)
+		assert_true(d == DROP_NONE || d == DROP_FLOW_TABLE_FULL);
+	else if (!hope)
+		assert_int_equal(d, DROP_NAT_EXHAUSTED);
+	return d == DROP_NAT_FAMILY || d == DROP_NAT_EXHAUSTED || d == DROP_NAT_SITE_LIMIT;
+}
+
+/* Another NAT, or other addresses: whatever has none of them ends. */
+static void op_nat(struct model *m)
+{
+	m->nat = (enum fs_nat)rnd(m, 3);
+	m->share = rnd(m, 3) * 40;
+	memset(m->pool, 0, sizeof(m->pool));
+	m->pool[0] = (struct addr_range){ip("203.0.113.1"), ip("203.0.113.1")};
+	m->pool[0].last.b[15] += rnd(m, 4);
+	if (rnd(m, 3)) {
+		m->pool[1] = (struct addr_range){ip("2001:db8:5::1"), ip("2001:db8:5::1")};
+		m->pool[1].last.b[15] += rnd(m, 4);
+	}
+	for (unsigned s = 0; s < m->nshards; s++) {
+		struct world *w = &m->shard[s];
+		w->cfg.nat = m->nat;
+		w->cfg.nat_share = m->share;
+		memcpy(w->cfg.nat_pool, m->pool, sizeof(m->pool));
+		fs_reconfigure(w->fs, &w->cfg);
+	}
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
+		struct mrec *r = &m->rec[i];
+		bool v6 = !addr_is4(&r->t[1].dst);
+		struct addr_range mine = overlap(m, v6);
+		if (!r->used || r->quarantined || !is_outward(r))
+			continue;
+		if (m->nat == FS_NAT_POOL
+				? addr_range_has(&m->pool[v6], &r->t[1].dst)
+				: addr_eq(&r->t[0].src, &r->t[1].dst) || addr_range_has(&mine, &r->t[1].dst))
+			continue;
+		model_end(m, r);
+		m->stale++;
+	}
+	m->nats++;
+}
+
+/* ---- beginnings ------------------------------------------------------------------------------------------------ */
 
 static void op_begin(struct model *m)
 {
@@ -320,7 +141,7 @@ static void op_begin(struct model *m)
 		assert_int_equal(old->shard, s);
 		model_end(m, old);
 		limited = m->limit && site != EGRESS && count(m, s, m->realm[site].uid, true) >= m->limit;
-		if (dir == FS_ORIG)
+		if (!holds(old, dir))
 			old = NULL;
 	}
 	bool limit_made_room = m->events[s].n && m->events[s].e[0].why == FS_END_SITE_LIMIT;
@@ -333,12 +154,13 @@ static void op_begin(struct model *m)
 		return;
 	}
 	assert_int_equal(hit.flow == FS_NONE, d != DROP_NONE);
-	if (a == EGRESS && d == DROP_TUPLE_COLLISION && closed_for(m, s, 0, &t) < CLOSED_AT_MOST) {
+	if (b != EGRESS && d == DROP_TUPLE_COLLISION && closed_for(m, s, 0, 0, &t) < CLOSED_AT_MOST) {
 		m->refused++;
 		return;
 	}
-	assert_true(a != EGRESS || d != DROP_NONE || closed_for(m, s, ua, &t) >= quarantine);
-	if (!may_take(old, ub)) {
+	assert_true(b == EGRESS || d != DROP_NONE || (old && old->quarantined) ||
+		    closed_for(m, s, ua, ub, &t) >= quarantine);
+	if (!may_take(old, dir, ub)) {
 		assert_int_equal(d, DROP_TUPLE_COLLISION);
 		m->refused++;
 		return;
@@ -349,20 +171,23 @@ static void op_begin(struct model *m)
 		return;
 	}
 	struct mrec *old_reply = holder(m, ub, &natural, &dir2);
-	bool natural_free = !flags && !own_answer && may_take(old_reply, ua);
-	bool known = closed_for(m, s, 0, &natural) >= CLOSED_AT_MOST;
+	bool natural_free = !flags && !own_answer && may_take(old_reply, dir2, ua);
+	bool known = closed_for(m, s, 0, 0, &natural) >= CLOSED_AT_MOST;
+	enum mapping mapping = a != EGRESS && b == EGRESS ? mapping_of(m, &t) : BY_CHANCE;
+	if (mapping != BY_CHANCE && refused_by_nat(m, s, mapping, &t, ua, ub, d))
+		return;
 	if (d == DROP_TUPLE_COLLISION) {
 		/* Only where there is little to choose from; never where there are ports. */
 		assert_false(natural_free && known);
-		assert_true(t.proto == 47 || t.dport);
-		assert_false(t.proto == IPPROTO_TCP || t.proto == IPPROTO_UDP);
+		assert_int_equal(mapping, BY_CHANCE);
+		assert_false(has_choice(&t));
 		m->refused++;
 		return;
 	}
 	if (d == DROP_FLOW_TABLE_FULL) {
 		assert_int_equal(records, FLOWS);
-		assert_null(old);
-		assert_true(!natural_free || !old_reply);
+		assert_true(!old || dir == FS_ORIG);
+		assert_true(mapping != BY_CHANCE || !natural_free || !old_reply || dir2 == FS_ORIG);
 		m->full++;
 		return;
 	}
@@ -382,16 +207,22 @@ static void op_begin(struct model *m)
 	assert_int_equal(h[1].t.proto, t.proto);
 	assert_int_equal(shard_of_tuple(m, &h[1].t), s);
 	bool same = memcmp(&h[1].t, &natural, sizeof(natural)) == 0;
-	if (known)
+	if (mapping == POOLED)
+		assert_true(addr_range_has(&m->pool[!addr_is4(&t.src)], &h[1].t.dst));
+	else if (mapping == MASKED)
+		assert_tuple(h[1].t, masked(m, &natural));
+	else if (known)
 		assert_int_equal(same, natural_free);
-	assert_true(closed_for(m, s, ub, &h[1].t) >= quarantine);
+	m->pooled += mapping == POOLED;
+	m->masked += mapping == MASKED;
 	assert_int_equal(fs_translated(fs, hit.flow), !same);
 	old_reply = holder(m, ub, &h[1].t, &dir2);
-	assert_true(may_take(old_reply, ua));
-	/* Both made room; they may be the same record only if it held both tuples. */
-	if (old)
+	assert_true(may_take(old_reply, dir2, ua));
+	assert_true(old_reply || closed_for(m, s, ub, ua, &h[1].t) >= quarantine);
+	/* Both make room; they may be the same record only if it held both tuples. */
+	if (old && dir == FS_REPLY)
 		old->used = false;
-	if (old_reply)
+	if (old_reply && dir2 == FS_REPLY)
 		old_reply->used = false;
 	m->taken_again += old_reply != NULL;
 	m->begun++;
@@ -405,6 +236,10 @@ static void op_begin(struct model *m)
 		model_release(m, r);
 		m->released++;
 	}
+	if (old && dir == FS_ORIG)
+		old->gave_way = true;
+	if (old_reply && dir2 == FS_ORIG)
+		old_reply->gave_way = true;
 
 	struct mrec *r = m->rec;
 	while (r->used)
@@ -573,6 +408,10 @@ static void op_reopen(struct model *m)
 	fs_unbind_rest(w->fs);
 	for (unsigned r = 0; r < REALMS; r++)
 		fs_set_site_limit(w->fs, m->realm[r].id[s], m->limit);
+	/* What gave way is closed again if nobody has it by now. */
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++)
+		if (m->rec[i].used && m->rec[i].quarantined && m->rec[i].shard == s)
+			m->rec[i].gave_way = !record_holds(w->fs, m->rec[i].flow, FS_ORIG);
 	assert_memory_equal(realm, m->realm, sizeof(realm));
 	assert_memory_equal(way, m->way, sizeof(way));
 }
@@ -594,8 +433,10 @@ static void verify(struct model *m)
 	/* Over all shards no tuple is held twice, by whoever. */
 	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
 		struct mrec *r = &m->rec[i];
-		for (int d = r->quarantined ? FS_REPLY : FS_ORIG; r->used && d < 2; d++) {
+		for (int d = 0; d < 2; d++) {
 			enum fs_dir dir;
+			if (!holds(r, d))
+				continue;
 			assert_ptr_equal(holder(m, r->realm[d], &r->t[d], &dir), r);
 			assert_int_equal(dir, d);
 		}
@@ -643,8 +484,10 @@ static void run(unsigned nshards, const char *path, unsigned operations)
 			op_end(m);
 		else if (what < 994)
 			op_tick(m);
-		else if (what < 997)
+		else if (what < 996)
 			op_unbind(m);
+		else if (what < 998)
+			op_nat(m);
 		else
 			op_reopen(m);
 		if (i % 1000 == 0) {
@@ -665,6 +508,10 @@ static void run(unsigned nshards, const char *path, unsigned operations)
 		"evicted %u, released %u, timeouts shortened %u\n", m->evicted, m->released, m->shortened);
 	if (nshards == 1) /* with more they never fill */
 		assert_true(m->evicted && m->released && m->shortened);
+	print_message("%u changes of NAT, %u stale, %u of a pool, %u masked, %u of no family, %u exhausted, "
+		      "%u shares\n",
+		m->nats, m->stale, m->pooled, m->masked, m->no_family, m->exhausted, m->shared);
+	assert_true(m->stale && m->pooled && m->masked && m->no_family && m->exhausted && m->shared);
 	assert_true(m->translated > m->begun / 20);
 	assert_true(m->passed > 2 * m->outside && m->outside > 0);
 	for (unsigned s = 0; s < nshards; s++) {
