@@ -225,13 +225,15 @@ static bool has_share(const struct flowstate *fs, const struct flow_head *h, uin
 bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
 {
 	bool is6 = !addr_is4(&h->addr[2]);
+	uint32_t low, count;
+	struct tuple t;
 
 	if (!names_outward(&fs->names, h))
 		return false;
 	if (fs->nat == FS_NAT_POOL)
 		return !addr_range_has(&fs->nat_pool[is6], &h->addr[2]);
-	if (fs->nat == FS_NAT_KERNEL && !proto_has_ports(h->proto) && h->proto != IPPROTO_ICMP &&
-		h->proto != IPPROTO_ICMPV6)
+	record_tuple(h, FS_ORIG, &t);
+	if (fs->nat == FS_NAT_KERNEL && !port_range(&t, &low, &count))
 		return !addr_eq(&h->addr[2], &fs->overlap[is6].first);
 	return !addr_eq(&h->addr[0], &h->addr[2]) && !addr_range_has(&fs->overlap[is6], &h->addr[2]);
 }

@@ -24,7 +24,7 @@ def listing_stops_nobody(c):
     All flows are listed, in JSON and as a table, again and again, while another branch's pings come back as quickly as
     ever.
     """
-    net = topo.Net(c, cpe=False, flows={"max": 200000}, start=False)
+    net = topo.Net(c, cpe=False, flows={"max": 200000, "max_new_per_site": 0}, start=False)
     net.branch(2)
     net.start_cpe()
     net.gw.run("nft add table inet quiet")  # the kernel and the server are spared: it is arrd's table that matters

@@ -16,15 +16,6 @@ UDPLITE, SCTP, DCCP = 136, 132, 33
 WITH_PORTS, PORTLESS = (UDPLITE, SCTP, DCCP), (GRE, ESP, AH, OSPF, TEST)
 
 
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for octet in data:
-        crc ^= octet
-        for _ in range(8):
-            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
-    return crc ^ 0xFFFFFFFF
-
-
 def segment(proto, src, dst, sport, dport, data, answer=False):
     """The first packet of a conversation, or its answer, that ends with data."""
     if proto == UDPLITE:
@@ -36,7 +27,7 @@ def segment(proto, src, dst, sport, dport, data, answer=False):
         data += b"\0" * (-len(data) % 4)
         chunk = struct.pack("!BBHIIHHIHH", 1 + answer, 0, 24 + len(data), 7, 65536, 1, 1, 1, 0x8FFF, 4 + len(data)) + data
         s = struct.pack("!HHII", sport, dport, 7 if answer else 0, 0) + chunk
-        return s[:8] + struct.pack("<I", crc32c(s)) + s[12:]
+        return s[:8] + struct.pack("<I", packets.crc32c(s)) + s[12:]
     if proto == AH:  # conntrack looks at what follows it in IPv6
         return struct.pack("!BBHII", TEST, 4, 0, 1234, 1) + b"\0" * 12 + data
     if proto == GRE:

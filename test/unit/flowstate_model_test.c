@@ -103,9 +103,12 @@ static void op_nat(struct model *m)
 		struct addr_range mine = overlap(m, v6);
 		if (!r->used || r->quarantined || !is_outward(r))
 			continue;
-		if (m->nat == FS_NAT_POOL
-				? addr_range_has(&m->pool[v6], &r->t[1].dst)
-				: addr_eq(&r->t[0].src, &r->t[1].dst) || addr_range_has(&mine, &r->t[1].dst))
+		bool keeps = addr_eq(&r->t[0].src, &r->t[1].dst) || addr_range_has(&mine, &r->t[1].dst);
+		if (m->nat == FS_NAT_POOL)
+			keeps = addr_range_has(&m->pool[v6], &r->t[1].dst);
+		else if (m->nat == FS_NAT_KERNEL && !has_choice(&r->t[0]))
+			keeps = addr_eq(&r->t[1].dst, &mine.first);
+		if (keeps)
 			continue;
 		model_end(m, r);
 		m->stale++;
@@ -511,7 +514,9 @@ static void run(unsigned nshards, const char *path, unsigned operations)
 	print_message("%u changes of NAT, %u stale, %u of a pool, %u masked, %u of no family, %u exhausted, "
 		      "%u shares\n",
 		m->nats, m->stale, m->pooled, m->masked, m->no_family, m->exhausted, m->shared);
-	assert_true(m->stale && m->pooled && m->masked && m->no_family && m->exhausted && m->shared);
+	assert_true(m->stale && m->pooled && m->masked && m->no_family && m->exhausted);
+	if (nshards == 1 && operations > 100000) /* else it is too rare to be relied on */
+		assert_true(m->shared);
 	assert_true(m->translated > m->begun / 20);
 	assert_true(m->passed > 2 * m->outside && m->outside > 0);
 	for (unsigned s = 0; s < nshards; s++) {
