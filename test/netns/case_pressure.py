@@ -81,7 +81,7 @@ def floods(c, nat, kinds, rate=None):
                 tried += 250
                 failed += b["failed"] + b["wrong"] + b["lost"]
         for d in loads:
-            d.go_on(5, f"the downloads to go on during {kind}")
+            d.go_on(15, f"the downloads to go on during {kind}")
         status = net.gateway.json("status")
         stats = net.gateway.json("stats")["flows"]
         flood.stop()
