@@ -7,7 +7,8 @@
  *	c1: site C, mtu 1400      203.0.113.4, routes    /
  *
  * A and B use the same addresses. To be included by one file of a program only; one that wants more tunnels names them
- * in RIG_MORE before, with a comma behind each, and has a function rig_more() to set them up.
+ * in RIG_MORE before, with a comma behind each, and has a function rig_more() to set them up; that one may change the flow
+ * table's configuration and the TUN's offloads, too.
  */
 #ifndef ARRD_TEST_PATH_RIG_H
 #define ARRD_TEST_PATH_RIG_H
@@ -66,6 +67,8 @@ static struct rig {
 	struct config conf;
 	struct conf_tunnel ct[TUNNELS];
 	struct prefix c_routes[2], private_ok[1];
+	struct fs_config flows;
+	struct vnet_offloads offloads; /* that the TUN takes */
 	uint64_t now;
 	struct gre_rx in[GRE_BATCH];
 	struct tun_rx in_tun[TUN_BATCH];
@@ -259,7 +262,6 @@ static void rig_tunnel(unsigned i, const char *name, const char *site, uint32_t 
 
 static int rig_up(void **state)
 {
-	struct fs_config f = {.max = 4096, .nshards = 1, .tcp_loose = true};
 	struct path_tables *tables;
 	struct fs_open_report rep;
 	struct tun *tun = calloc(1, sizeof(*tun));
@@ -281,6 +283,12 @@ static int rig_up(void **state)
 	assert_int_equal(prefix_parse("10.9.0.0/16", &rig.c_routes[0]), 0);
 	assert_int_equal(prefix_parse("fd00:9::/64", &rig.c_routes[1]), 0);
 	rig.ct[C1].routes = (struct prefix_list){rig.c_routes, 2};
+	rig.flows = (struct fs_config){.max = 4096, .nshards = 1, .tcp_loose = true};
+	for (int i = 0; i < FS_STATE_COUNT; i++)
+		rig.flows.timeout_s[i] = 100;
+	assert_int_equal(prefix_parse("100.64.0.0/16", &rig.flows.pool4), 0);
+	assert_int_equal(prefix_parse("fd00:a44::/64", &rig.flows.pool6), 0);
+	rig.offloads = (struct vnet_offloads){true, true, true, true};
 	rig_more();
 	assert_int_equal(prefix_parse("10.50.0.0/16", &rig.private_ok[0]), 0);
 	rig.conf.egress.private_destinations = (struct prefix_list){rig.private_ok, 1};
@@ -288,17 +296,13 @@ static int rig_up(void **state)
 	rig.conf.tunnels = rig.ct;
 	rig.conf.ntunnels = TUNNELS;
 
-	for (int i = 0; i < FS_STATE_COUNT; i++)
-		f.timeout_s[i] = 100;
-	assert_int_equal(prefix_parse("100.64.0.0/16", &f.pool4), 0);
-	assert_int_equal(prefix_parse("fd00:a44::/64", &f.pool6), 0);
 	assert_int_equal(uv_loop_init(&rig.loop), 0);
 	rig.gw.loop = &rig.loop;
 	rig.gw.conf = &rig.conf;
-	assert_int_equal(fs_open(&rig.gw.fs, &f, rig.now, &rep), 0);
+	assert_int_equal(fs_open(&rig.gw.fs, &rig.flows, rig.now, &rep), 0);
 	rig.gw.egress_id = fs_bind(rig.gw.fs, FS_EGRESS, "default", FS_ID_NONE, 0);
 	tun->fd = eventfd(0, 0);
-	tun->write = (struct vnet_offloads){true, true, true, true};
+	tun->write = rig.offloads;
 	assert_int_equal(path_open(&rig.gw.path, &rig.gw, tun, err, sizeof(err)), 0);
 	assert_int_equal(tunnels_new(&rig.gw.tunnels, &rig.conf, NULL), 0);
 	assert_int_equal(path_prepare(rig.gw.path, rig.gw.tunnels, &rig.conf, &tables, err, sizeof(err)), 0);
