@@ -56,43 +56,34 @@ static void mend(const struct flowstate *fs, uint32_t i)
 		b->syn_wscale = TCP_SCALE_MAX + 1;
 }
 
-static bool nobody_has(const struct flowstate *fs, struct place *p)
+/* Nobody has it, or an original half in quarantine, which had given way. */
+static bool to_be_had(const struct flowstate *fs, struct place *p)
 {
 	lookup(fs, p);
-	return p->ref == REF_NONE;
+	return p->ref == REF_NONE ||
+	       (REF_DIR(p->ref) == FS_ORIG && !is_live(head_of(fs, REF_RECORD(p->ref))));
 }
 
-/* Or it is an original half in quarantine, which had given way. */
-static bool nobody_needs(struct flowstate *fs, struct place *p)
+/* Nobody has its tuples yet, nor do its own halves share one. */
+static bool alone(const struct flowstate *fs, uint32_t i, struct place half[2])
 {
-	if (nobody_has(fs, p))
-		return true;
-	if (REF_DIR(p->ref) == FS_REPLY || is_live(head_of(fs, REF_RECORD(p->ref))))
+	if (!to_be_had(fs, &half[FS_REPLY]))
 		return false;
-	record_yield(fs, p->ref, FS_ORIG);
-	return true;
+	bool same = half[0].realm == half[1].realm && memcmp(&half[0].t, &half[1].t, sizeof(half[0].t)) == 0;
+	bool orig = to_be_had(fs, &half[FS_ORIG]) && !same;
+	return orig || !is_live(head_of(fs, i));
 }
 
-/* Nobody has its tuples yet, nor do its own halves share one: then it is entered. */
-static bool enter(struct flowstate *fs, uint32_t i, struct place half[2])
+/* One that is alone. An original half in quarantine comes back if nobody has it. */
+static void enter(struct flowstate *fs, uint32_t i, struct place half[2])
 {
 	const struct flow_head *h = head_of(fs, i);
-	bool differ =
-		half[0].realm != half[1].realm || memcmp(&half[0].t, &half[1].t, sizeof(half[0].t)) != 0;
-	bool both;
-
-	if (is_live(h)) {
-		both = differ && nobody_needs(fs, &half[FS_ORIG]);
-		if (!both)
-			return false;
-	} else {
-		both = differ && record_closes(fs, h, FS_ORIG) && nobody_has(fs, &half[FS_ORIG]);
-	}
-	if (!nobody_needs(fs, &half[FS_REPLY]))
-		return false;
+	bool both = is_live(h) || (record_closes(fs, h, FS_ORIG) && half[FS_ORIG].ref == REF_NONE);
+	record_yield(fs, half[FS_REPLY].ref, FS_ORIG);
+	if (is_live(h))
+		record_yield(fs, half[FS_ORIG].ref, FS_ORIG);
 	mend(fs, i);
 	record_enter(fs, i, half[FS_ORIG].hash, half[FS_REPLY].hash, both);
-	return true;
 }
 
 static bool empty(const struct flowstate *fs, uint32_t i)
@@ -144,7 +135,9 @@ static void enter_group(struct adoption *a, struct group *g)
 {
 	for (unsigned k = 0; k < g->n; k++) {
 		uint32_t i = g->record[k];
-		if (!enter(a->fs, i, g->half[k]))
+		if (alone(a->fs, i, g->half[k]))
+			enter(a->fs, i, g->half[k]);
+		else
 			drop(a, i);
 	}
 	g->n = 0;
@@ -188,7 +181,12 @@ static int move_down(struct adoption *a, uint32_t from, uint32_t end)
 	for (uint32_t i = from; i < end; i++) {
 		if (empty(fs, i))
 			continue;
-		if (!whole(fs, i)) {
+		bool good = whole(fs, i);
+		if (good) {
+			lookup_aim_records(fs, &i, 1, half);
+			good = alone(fs, i, half[0]);
+		}
+		if (!good) {
 			drop(a, i);
 			continue;
 		}
@@ -199,9 +197,7 @@ static int move_down(struct adoption *a, uint32_t from, uint32_t end)
 		body.mark = 0;
 		record_write(fs, to, head_of(fs, i), &body);
 		erase(fs, i);
-		lookup_aim_records(fs, &to, 1, half);
-		if (!enter(fs, to, half[0]))
-			drop(a, to);
+		enter(fs, to, half[0]);
 	}
 	return 0;
 }

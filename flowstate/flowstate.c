@@ -301,9 +301,9 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 		*out = (struct fs_hit){.flow = REF_RECORD(orig.ref), .dir = REF_DIR(orig.ref)};
 		return DROP_NONE;
 	}
-	/* A late answer, maybe, which must not become a question to somebody else by his route. To an egress a site may send what
-	 * it likes: filters err, and then its flow had no other tuple to take. */
-	if (fs->names.slot[to].kind == FS_SITE && translate_closed(fs, &orig, to))
+	/* A late answer, maybe, which must not become a question to somebody else by his route. From a site to an egress anything
+	 * may go: filters err, and then its flow had no other tuple to take. */
+	if ((from_egress || fs->names.slot[to].kind == FS_SITE) && translate_closed(fs, &orig, to))
 		return refuse(fs, DROP_TUPLE_COLLISION);
 	if (t->proto == IPPROTO_TCP && !track_begins(pk->tcp_flags, fs->tcp_loose && !from_egress))
 		return DROP_NOT_A_BEGINNING;

@@ -10,7 +10,6 @@
  * of the same batch began is found again by fs_begin.
  */
 #include "gateway/address.h"
-#include "gateway/egress.h"
 #include "gateway/frag.h"
 #include "gateway/hostnet.h"
 #include "gateway/path.h"
@@ -75,7 +74,7 @@ static enum drop begin(struct path *path, struct item *it)
 		if (d)
 			return d;
 		if (it->p.t.proto == IPPROTO_DCCP && gw->conf->egress.nat == NAT_MASQUERADE &&
-			!egress_knows_dccp(gw->egress))
+			!gw->nat_knows_dccp)
 			return DROP_NAT_EXHAUSTED;
 		realm = via = gw->egress_id;
 		/* The kernel would take it for a packet of its own that comes from outside, and drop it; answers to a

@@ -320,6 +320,7 @@ int gateway_start(
 		r = open_flows(gw, max, err, errlen);
 	if (r < 0)
 		goto fail;
+	gw->nat_knows_dccp = egress_knows_dccp(gw->egress);
 	gw->egress_id = fs_bind(gw->fs, FS_EGRESS, "default", FS_ID_NONE, 0);
 	if (gw->egress_id == FS_ID_NONE) {
 		r = -ENOSPC;
@@ -471,6 +472,7 @@ int gateway_reload(struct gateway *gw, char **errors)
 		return r;
 	}
 
+	gw->nat_knows_dccp = egress_knows_dccp(gw->egress);
 	flow_config(c, &f);
 	fs_reconfigure(gw->fs, &f);
 	if (gw->ipsec)

@@ -25,7 +25,8 @@ struct gateway {
 	struct log *log;
 	struct config *conf;
 	struct flowstate *fs;
-	fs_id egress_id; /* realm and attachment of the one egress */
+	fs_id egress_id;     /* realm and attachment of the one egress */
+	bool nat_knows_dccp; /* the kernel's, if that is what egress.nat says */
 	struct egress *egress;
 	struct hostnet *hostnet;
 	struct tunnels *tunnels;

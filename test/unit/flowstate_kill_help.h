@@ -287,6 +287,8 @@ static inline bool unfit(const struct fs_config *c, const struct tuple *orig, co
 	struct addr_range mine = addr_range_of_hosts(v6 ? &c->pool6 : &c->pool4);
 	if (c->nat == FS_NAT_POOL)
 		return !addr_range_has(&c->nat_pool[v6], &reply->dst);
+	if (c->nat == FS_NAT_KERNEL && orig->proto == 47)
+		return !addr_eq(&mine.first, &reply->dst);
 	return !addr_eq(&orig->src, &reply->dst) && !addr_range_has(&mine, &reply->dst);
 }
 

@@ -157,11 +157,12 @@ static void op_begin(struct model *m)
 		return;
 	}
 	assert_int_equal(hit.flow == FS_NONE, d != DROP_NONE);
-	if (b != EGRESS && d == DROP_TUPLE_COLLISION && closed_for(m, s, 0, 0, &t) < CLOSED_AT_MOST) {
+	bool to_egress = a != EGRESS && b == EGRESS;
+	if (!to_egress && d == DROP_TUPLE_COLLISION && closed_for(m, s, 0, 0, &t) < CLOSED_AT_MOST) {
 		m->refused++;
 		return;
 	}
-	assert_true(b == EGRESS || d != DROP_NONE || (old && old->quarantined) ||
+	assert_true(to_egress || d != DROP_NONE || (old && old->quarantined) ||
 		    closed_for(m, s, ua, ub, &t) >= quarantine);
 	if (!may_take(old, dir, ub)) {
 		assert_int_equal(d, DROP_TUPLE_COLLISION);
@@ -176,7 +177,7 @@ static void op_begin(struct model *m)
 	struct mrec *old_reply = holder(m, ub, &natural, &dir2);
 	bool natural_free = !flags && !own_answer && may_take(old_reply, dir2, ua);
 	bool known = closed_for(m, s, 0, 0, &natural) >= CLOSED_AT_MOST;
-	enum mapping mapping = a != EGRESS && b == EGRESS ? mapping_of(m, &t) : BY_CHANCE;
+	enum mapping mapping = to_egress ? mapping_of(m, &t) : BY_CHANCE;
 	if (mapping != BY_CHANCE && refused_by_nat(m, s, mapping, &t, ua, ub, d))
 		return;
 	if (d == DROP_TUPLE_COLLISION) {
