@@ -322,3 +322,43 @@ def pool_changes(c):
     net.gateway.reload(ok=(78,))
     c.check("is the machine's own address" in c.last.stderr + c.last.stdout, f"refused otherwise: {c.last.stderr}")
     ask_everything(c, net)
+
+
+@case()
+def low_ports_masqueraded(c):
+    """
+        br1: 511 hosts, UDP from port 123 to one server -- gw, masquerade -- inet
+        br2: 100 hosts, the same --------------------- /
+
+    The kernel keeps ports below 1024 among themselves unless it is told not to; there are few, and what finds none is dropped
+    without a word.
+    """
+    net = topo.Net(c, nat="masquerade", cpe=False)
+    br, peer = [packets.Branch(net, 1), packets.Branch(net, 2)], Peer(net)
+    for k in range(511):
+        br[0].send(packets.udp(f"10.0.{k // 250}.{k % 250 + 1}", topo.SERVER, 123, 123, b"of br1"))
+    for k in range(100):
+        br[1].send(packets.udp(f"10.9.0.{k + 1}", topo.SERVER, 123, 123, b"of br2"))
+    for what, n in ((b"of br1", 511), (b"of br2", 100)):
+        c.wait(lambda what=what, n=n: sum(what in s.data for s in peer.ear.listen()) == n, 5, f"all {what} at the server")
+
+
+@case(limit=60, needs=("conntrack",))
+def ends_in_the_kernel_too(c):
+    """
+        br1: 1,000 UDP flows that nobody answers -- gw, 1,024 flows, masquerade -- inet
+
+    Flows that wait shorter because the table is nearly full end before the kernel's entries for them would, so these are
+    deleted: a late packet would keep one until its tuple is another site's flow.
+    """
+    net = topo.Net(c, sites=2, nat="masquerade", cpe=False, flows={"max": 1024, "udp_one_way": 60})
+    br, peer = [packets.Branch(net, 1), packets.Branch(net, 2)], Peer(net)
+    br[1].send(packets.udp("10.0.7.7", topo.SERVER, 5001, 9000, b"of br2"))
+    peer.wait(b"of br2")
+    for k in range(1000):
+        br[0].send(packets.udp("10.0.2.9", topo.SERVER, 2000 + k, 9001, b"of br1"))
+    c.wait(lambda: net.gateway.json("stats")["flows"]["used"] > 900, 5, "the table to fill")
+    started = time.monotonic()
+    c.wait(lambda: net.gateway.json("stats")["flows"]["used"] < 10, 50, "the flows to end")
+    c.check(time.monotonic() - started < 50, "they were not shortened, so nothing was tested")
+    c.wait(lambda: net.gw.run(["conntrack", "-L", "-p", "udp"]).count("dport=9001") == 0, 3, "the kernel's entries to go")

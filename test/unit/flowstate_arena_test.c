@@ -183,7 +183,12 @@ static void other_record_size(void)
 
 static void other_pool_key(void)
 {
-	edit(offsetof(struct arena_header, pool_key), "?", 1);
+	uint8_t octet; /* a random one: another than it was */
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pread(fd, &octet, 1, offsetof(struct arena_header, pool_key)), 1);
+	close(fd);
+	octet ^= 1;
+	edit(offsetof(struct arena_header, pool_key), &octet, 1);
 }
 
 static void high_beyond(void)
