@@ -67,7 +67,7 @@ static const char *check_record(const struct flowstate *fs, uint32_t i, struct t
 	}
 	struct crowd_at at;
 	if (translate_crowded(fs, h, &at))
-		crowd_hold(&t->expect.crowd, at, 1);
+		crowd_count(&t->expect.crowd, at, is_live(h), 1);
 	WRONG_IF(holders(fs, i, FS_REPLY, &own) != 1);
 	WRONG_IF(!own);
 	t->entries++;
@@ -90,8 +90,6 @@ static const char *check_record(const struct flowstate *fs, uint32_t i, struct t
 		t->expect.names.slot[h->via[1]].flows++;
 	if (record_translated(h) && names_outward(&fs->names, h))
 		t->expect.names.slot[h->realm[0]].translated++;
-	if (translate_crowded(fs, h, &at))
-		crowd_count(&t->expect.crowd, at, 1);
 	return NULL;
 }
 

@@ -31,15 +31,11 @@ struct crowd_at crowd_at(
 
 bool crowd_eq(const struct crowd *a, const struct crowd *b);
 
-static inline void crowd_count(struct crowd *c, struct crowd_at at, int delta)
+static inline void crowd_count(struct crowd *c, struct crowd_at at, int live, int held)
 {
-	c->all[at.all] += (uint32_t)delta;
-	c->site[at.site] += (uint32_t)delta;
-}
-
-static inline void crowd_hold(struct crowd *c, struct crowd_at at, int delta)
-{
-	c->held[at.site] += (uint32_t)delta;
+	c->all[at.all] += (uint32_t)live;
+	c->site[at.site] += (uint32_t)live;
+	c->held[at.site] += (uint32_t)held;
 }
 
 #endif

@@ -48,6 +48,15 @@ void expire_set_state(struct flowstate *fs, uint32_t i, enum fs_state next)
 		rehang(fs, i);
 }
 
+/* Does the kernel keep its entry for a flow whose time is over here? Its time for it is the state's, as that was when the
+ * flow began: neither pressure nor another configuration makes it shorter there. */
+static bool kernel_outlives(const struct flowstate *fs, uint32_t i)
+{
+	const struct flow_body *b = body_of(fs, i);
+	return b->created <= fs->times_since ||
+	       (uint64_t)b->seen + fs->timeout[head_of(fs, i)->state] > fs->now;
+}
+
 void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 {
 	struct flow_head *h = head_of(fs, i);
@@ -55,9 +64,8 @@ void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 	bool early = why != FS_END_EXPIRED;
 	assert(is_live(h));
 	tell(fs, &(struct fs_event){.kind = early ? FS_EVENT_EVICT : FS_EVENT_EXPIRE, .why = why, .flow = i});
-	/* The kernel's own time for it is its state's, which pressure makes shorter here and not there. */
-	if (fs->early_end && (early || (uint64_t)body_of(fs, i)->seen + fs->timeout[h->state] > fs->now))
-		fs->early_end(fs->early_end_arg, i, false);
+	if (fs->early_end && (early || kernel_outlives(fs, i)))
+		fs->early_end(fs->early_end_arg, i, why == FS_END_TABLE_FULL);
 	if (early)
 		fs->stats.evicted++;
 	else
@@ -66,6 +74,7 @@ void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 	if (!record_closes(fs, h, FS_ORIG))
 		index_out(&fs->index, lookup_record_hash(fs, h, FS_ORIG), REF(i, FS_ORIG));
 	record_count(fs, h, -1);
+	record_crowd(fs, h, -1, 0);
 	fs->stats.quarantined++;
 	/* The time first: killed in between, this is a live flow for a while longer, and not a quarantine
 	 * that is over already. */
@@ -174,6 +183,8 @@ static void examine(struct flowstate *fs, uint32_t i, struct work *w)
 		return;
 	}
 	if (is_live(head_of(fs, i))) {
+		if (fs->early_end && kernel_outlives(fs, i))
+			spend(w, EARLY_COSTS);
 		expire_end(fs, i, FS_END_EXPIRED);
 		w->ended++;
 		return;

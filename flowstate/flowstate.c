@@ -81,7 +81,7 @@ static bool set_limits(struct flowstate *fs, const struct fs_config *cfg)
 	}
 	fs->tcp_loose = cfg->tcp_loose;
 	fs->max_per_site = cfg->max_per_site;
-	fs->begins_per_site = cfg->begins_per_site;
+	fs->max_new_per_site = cfg->max_new_per_site;
 	fs->nat = cfg->nat;
 	memcpy(fs->nat_pool, cfg->nat_pool, sizeof(fs->nat_pool));
 	fs->nat_share = cfg->nat_share ? cfg->nat_share : 100;
@@ -166,7 +166,7 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 	if (err)
 		goto no_index;
 	if (rep->kind == FS_OPEN_ADOPTED)
-		fs->adopted = fs->now;
+		fs->adopted = fs->times_since = fs->now;
 	*out = fs;
 	return 0;
 
@@ -190,8 +190,10 @@ void fs_close(struct flowstate *fs)
 void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg)
 {
 	bool nat = fs->nat != cfg->nat || memcmp(fs->nat_pool, cfg->nat_pool, sizeof(fs->nat_pool)) != 0;
-	if (set_limits(fs, cfg))
+	if (set_limits(fs, cfg)) {
+		fs->times_since = fs->now;
 		expire_sweep(fs, true);
+	}
 	if (nat)
 		expire_stale(fs);
 }
@@ -264,14 +266,11 @@ uint32_t fs_attach_flows(const struct flowstate *fs, fs_id tunnel_or_egress)
 
 /* ---- beginning of a flow ------------------------------------------------------------------------------ */
 
-static bool site_is_full(const struct flowstate *fs, const struct flow_head *h)
+static bool site_is_full(const struct flowstate *fs, uint16_t site)
 {
-	uint16_t site = names_charged(&fs->names, h);
-	if (!site)
-		return false;
 	const struct slot *s = &fs->names.slot[site];
 	uint32_t limit = s->limit ? s->limit : fs->max_per_site;
-	return limit && s->flows >= limit;
+	return site && limit && s->flows >= limit;
 }
 
 static enum drop refuse(struct flowstate *fs, enum drop why)
@@ -314,9 +313,10 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 		.state = (uint8_t)track_first(t->proto),
 		.realm = {from, to},
 		.via = {FS_SLOT(pk->via), FS_SLOT(via)}};
-	if (!pressure_begins(fs, names_charged(&fs->names, &h)))
+	uint16_t site = names_charged(&fs->names, &h);
+	if (!pressure_begins(fs, from))
 		return refuse(fs, DROP_SITE_RATE);
-	if (site_is_full(fs, &h) && !pressure_site_room(fs, names_charged(&fs->names, &h)))
+	if (site_is_full(fs, site) && !pressure_site_room(fs, site))
 		return refuse(fs, DROP_SITE_LIMIT);
 	enum drop drop = translate_choose(fs, &h, &orig, flags & FS_BEGIN_READDRESS, &reply);
 	if (drop)
@@ -329,7 +329,7 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 	record_yield(fs, orig.ref, FS_REPLY);
 	record_yield(fs, reply.ref, FS_REPLY);
 	uint32_t i = record_take(fs);
-	if (i == FS_NONE && pressure_make_room(fs, names_charged(&fs->names, &h)))
+	if (i == FS_NONE && pressure_make_room(fs, site))
 		i = record_take(fs);
 	if (i == FS_NONE)
 		return refuse(fs, DROP_FLOW_TABLE_FULL);

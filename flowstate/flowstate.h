@@ -80,8 +80,8 @@ struct fs_config {
 	const char *path;    /* the arena file (a directory on tmpfs holds it), NULL: memory of the process */
 	uint8_t boot_id[16]; /* of this boot: an arena of another one is refused */
 	uint32_t max;        /* flows, quarantined ones included */
-	uint32_t max_per_site;    /* 0: no limit; fs_set_site_limit overrides */
-	uint32_t begins_per_site; /* flows that a site may begin in a second, 0: no limit */
+	uint32_t max_per_site;     /* 0: no limit; fs_set_site_limit overrides */
+	uint32_t max_new_per_site; /* flows that may begin in a realm in a second, 0: no limit */
 	uint32_t timeout_s[FS_STATE_COUNT];
 	bool tcp_loose;             /* a TCP flow may begin in mid-stream, from a site */
 	struct prefix pool4, pool6; /* overlap_pool: source addresses for what ports cannot tell apart */
@@ -225,10 +225,11 @@ unsigned fs_tick(struct flowstate *fs, uint64_t now_ms, unsigned budget);
 /* More is due than the last call's budget lasted for: call again as soon as packets have been seen to. */
 bool fs_behind(const struct flowstate *fs);
 
-/* Called for each flow that ends before its state's whole time is over (flush, unbind, evict, pressure), before its record
- * changes: the owner deletes the kernel's conntrack entry there. Not for plain expiry. Also for each adopted record, before
- * its tuple is open to other sites again: nobody knows whether that was done in the earlier run. at_once: the record will be
- * another flow's when this returns, so the entry must be gone by then: a kill would leave nobody who knows of it. */
+/* Called for each flow that ends before the kernel would let go of it, before its record changes: the owner deletes the
+ * conntrack entry there. That is a flow which ends early (flush, unbind, evict, pressure), or which began when timeouts were
+ * longer; not plain expiry. Also for each adopted record, before its tuple is open to other sites again: nobody knows whether
+ * that was done in the earlier run. at_once: the record will be another flow's when this returns, so the entry must be gone by
+ * then: a kill would leave nobody who knows of it. */
 typedef void fs_end_cb(void *arg, uint32_t flow, bool at_once);
 void fs_on_early_end(struct flowstate *fs, fs_end_cb *cb, void *arg);
 

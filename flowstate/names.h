@@ -15,8 +15,9 @@ struct slot {
 	uint32_t flows;      /* live: charged to this site, or pinned to this tunnel or egress */
 	uint32_t translated; /* of a site: of its flows, those to an egress that are translated */
 	uint32_t limit;      /* of a site, 0: the general one */
-	uint32_t begins, begins_at; /* of a site: how many more flows it may begin now, and as of when */
-	uint16_t site;              /* of a tunnel: its slot */
+	/* Of a site or egress: flows that may begin there, times UNITS_A_SECOND, and as of when. */
+	uint32_t credit, credit_at;
+	uint16_t site; /* of a tunnel: its slot */
 	uint16_t next; /* with the same hash of its name, 0: none; of a free slot: the next free one */
 	uint8_t status;
 	uint8_t kind;

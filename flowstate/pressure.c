@@ -19,7 +19,8 @@
  * shorter, down to an eighth of its time, if it belongs to a site above its share.
  *
  * Beginning a flow is what costs most, and there is one processor for all: so each site may begin only so many a second
- * (flows.max_new_per_site). What a flood sends above that is dropped for the price of a look-up.
+ * (flows.max_new_per_site), and so may all that is outside together: a stranger's scan uses up no site's own. What a flood
+ * sends above that is dropped for the price of a look-up.
  *
  * An answered queue is in no strict order, since a packet does not move its flow: whoever is looked at and spared goes to
  * the end ("second chance").
@@ -187,8 +188,8 @@ static uint32_t others_victim(struct flowstate *fs, uint16_t site, uint32_t fair
 {
 	struct pressure *p = &fs->pressure;
 
-	if (!above(fs, p->greediest, site, fair) || !above(fs, p->loudest, site, fair) ||
-		!p->of[p->loudest][QUEUE_UNANSWERED].n)
+	bool loud = above(fs, p->loudest, site, fair) && p->of[p->loudest][QUEUE_UNANSWERED].n;
+	if (!above(fs, p->greediest, site, fair) || (!loud && !p->looked))
 		look_around(fs);
 	if (!above(fs, p->greediest, site, fair))
 		return FS_NONE;
@@ -208,16 +209,14 @@ static void close_halves(struct flowstate *fs, uint32_t i)
 {
 	const struct flow_head *h = head_of(fs, i);
 	struct tuple t;
-	uint64_t hash;
 
 	record_tuple(h, FS_REPLY, &t);
 	closed_add(&fs->arena, lookup_closed_hash(fs, h->realm[FS_REPLY], &t), fs->now);
 	if (!record_closes(fs, h, FS_ORIG) || !record_holds(fs, i, FS_ORIG))
 		return;
 	record_tuple(h, FS_ORIG, &t);
-	hash = lookup_closed_hash(fs, h->realm[FS_ORIG], &t);
-	closed_add(&fs->arena, closed_but_to(hash, names_id(&fs->names, h->realm[FS_REPLY])), fs->now);
-	closed_add(&fs->arena, hash, fs->now);
+	closed_add_but(&fs->arena, lookup_closed_hash(fs, h->realm[FS_ORIG], &t),
+		names_id(&fs->names, h->realm[FS_REPLY]), fs->now);
 }
 
 bool pressure_make_room(struct flowstate *fs, uint16_t site)
@@ -232,32 +231,29 @@ bool pressure_make_room(struct flowstate *fs, uint16_t site)
 		return false;
 	if (is_live(head_of(fs, i)))
 		expire_end(fs, i, FS_END_TABLE_FULL);
+	else if (fs->early_end) /* what was asked of the kernel when it ended may still be waiting */
+		fs->early_end(fs->early_end_arg, i, true);
 	if (head_of(fs, i)->state == FS_QUARANTINE) { /* it is free where there is no quarantine */
-		/* What was asked of the kernel when it went into quarantine may still be waiting, too. */
-		if (fs->early_end)
-			fs->early_end(fs->early_end_arg, i, true);
 		close_halves(fs, i);
 		record_free(fs, i);
 	}
 	return true;
 }
 
-bool pressure_begins(struct flowstate *fs, uint16_t site)
+bool pressure_begins(struct flowstate *fs, uint16_t realm)
 {
-	struct slot *s = &fs->names.slot[site];
-	uint64_t rate = fs->begins_per_site,
-		 more = (uint64_t)(fs->now - s->begins_at) * rate / UNITS_A_SECOND;
+	struct slot *s = &fs->names.slot[realm];
+	uint64_t rate = fs->max_new_per_site, most = rate * UNITS_A_SECOND; /* a second's worth at once */
+	uint64_t credit = s->credit + (uint64_t)(fs->now - s->credit_at) * rate;
 
-	if (!rate || !site)
+	if (!rate)
 		return true;
-	if (more) { /* a second's worth at once, at most */
-		s->begins = s->begins + more > rate ? (uint32_t)rate : s->begins + (uint32_t)more;
-		s->begins_at = fs->now;
-	}
-	if (!s->begins)
-		return false;
-	s->begins--;
-	return true;
+	if (credit > most)
+		credit = most;
+	bool may = credit >= UNITS_A_SECOND;
+	s->credit = (uint32_t)(may ? credit - UNITS_A_SECOND : credit);
+	s->credit_at = fs->now;
+	return may;
 }
 
 bool pressure_site_room(struct flowstate *fs, uint16_t site)

@@ -67,14 +67,18 @@ void record_write(struct flowstate *fs, uint32_t i, const struct flow_head *h, c
 
 void record_count(struct flowstate *fs, const struct flow_head *h, int delta)
 {
-	struct crowd_at at;
-
 	names_count(&fs->names, h, delta);
 	fs->stats.used += (uint32_t)delta;
-	if (translate_crowded(fs, h, &at))
-		crowd_count(&fs->crowd, at, delta);
 	if (record_translated(h) && names_outward(&fs->names, h))
 		fs->names.slot[h->realm[FS_ORIG]].translated += (uint32_t)delta;
+}
+
+void record_crowd(struct flowstate *fs, const struct flow_head *h, int live, int held)
+{
+	struct crowd_at at;
+
+	if (translate_crowded(fs, h, &at))
+		crowd_count(&fs->crowd, at, live, held);
 }
 
 bool record_holds(const struct flowstate *fs, uint32_t i, enum fs_dir dir)
@@ -99,9 +103,7 @@ void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t repl
 		record_count(fs, h, 1);
 	else
 		fs->stats.quarantined++;
-	struct crowd_at at;
-	if (translate_crowded(fs, h, &at))
-		crowd_hold(&fs->crowd, at, 1);
+	record_crowd(fs, h, is_live(h), 1);
 	pressure_in(fs, i);
 	wheel_in(&fs->wheel, i, expire_second(fs, i));
 }
@@ -115,9 +117,7 @@ void record_free(struct flowstate *fs, uint32_t i)
 		index_out(&fs->index, lookup_record_hash(fs, h, FS_ORIG), REF(i, FS_ORIG));
 	wheel_out(&fs->wheel, i);
 	pressure_out(fs, i, QUEUE_QUARANTINED);
-	struct crowd_at at;
-	if (translate_crowded(fs, h, &at))
-		crowd_hold(&fs->crowd, at, -1);
+	record_crowd(fs, h, 0, -1);
 	mark_clear(&body_of(fs, i)->mark);
 	h->state = FS_FREE;
 	names_unref(&fs->names, h);

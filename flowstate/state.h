@@ -20,11 +20,13 @@ struct flowstate {
 	struct index index;
 	struct sip_key index_key;
 	sip_many_fn *sip_many;
-	uint32_t now;     /* the latest that anyone told us */
-	uint32_t adopted; /* when records of an earlier run were taken over, 0: there were none */
+	uint32_t now; /* the latest that anyone told us */
+	uint32_t
+		times_since; /* since when the timeouts are what they are, or longer; 0: from the beginning */
+	uint32_t adopted;    /* when records of an earlier run were taken over, 0: there were none */
 	uint32_t timeout[FS_STATE_COUNT];
 	bool tcp_loose;
-	uint32_t max_per_site, begins_per_site; /* the latter a second; 0: no limit */
+	uint32_t max_per_site, max_new_per_site; /* the latter a second; 0: no limit */
 
 	uint32_t free_first; /* of the records below the arena's high mark; linked in the wheel's links */
 	uint32_t sweep_left; /* records below this are still to be looked at by the sweep (expire.c) */
@@ -94,6 +96,8 @@ void record_write(struct flowstate *fs, uint32_t i, const struct flow_head *h, c
 void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t reply, bool both);
 /* A flow begins (1) or ceases (-1) to be live. */
 void record_count(struct flowstate *fs, const struct flow_head *h, int delta);
+/* The same of what shares its destination: whether it is live, and whether it has a tuple at all. */
+void record_crowd(struct flowstate *fs, const struct flow_head *h, int live, int held);
 /* Out of all of them again, and free. */
 void record_free(struct flowstate *fs, uint32_t i);
 /* If ref is a half dir in quarantine, it gives way to a flow that it is not closed to: a reply half with its record. */
@@ -118,9 +122,9 @@ void lookup_aim_records(
 	const struct flowstate *fs, const uint32_t *records, unsigned n, struct place (*half)[2]);
 /* Sets p->ref: a half of a live flow (findable or not), or of a quarantined one. */
 void lookup(const struct flowstate *fs, struct place *p);
+uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
 /* The same over restarts: of the filters of closed.h. */
 uint64_t lookup_closed_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
-uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
 uint64_t lookup_record_hash(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir);
 
 /* ---- translate.c ------------------------------------------------------------------------------------- */
@@ -183,8 +187,8 @@ void expire_set_state(struct flowstate *fs, uint32_t i, enum fs_state next);
 void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why);
 /* A record in quarantine is free from now on, whatever its time. */
 void expire_release(struct flowstate *fs, uint32_t i);
-/* Ends all flows that the NAT in use would not translate as they are. Reads every record, and ends them in one go: 0.2 s for a
- * million. */
+/* Ends all flows that the NAT in use would not translate as they are, in one go: packets wait for as long as it takes to
+ * read every record. */
 void expire_stale(struct flowstate *fs);
 /* Names went or timeouts became shorter: every record is to be looked at. */
 void expire_sweep(struct flowstate *fs, bool shorter);
@@ -199,9 +203,9 @@ void pressure_out(struct flowstate *fs, uint32_t i, enum queue_kind kind);
 void pressure_move(struct flowstate *fs, uint32_t i, enum queue_kind from);
 /* Frees a record for a site, when there is no other. Returns whether there is one now. */
 bool pressure_make_room(struct flowstate *fs, uint16_t site);
+/* May a flow begin in a realm now, by the rate that is allowed? Counts it. */
+bool pressure_begins(struct flowstate *fs, uint16_t realm);
 /* A site is at its own limit: one of its flows ends for another one. Returns whether one did. */
-/* May the site begin a flow now, by the rate that it is allowed? Counts it. */
-bool pressure_begins(struct flowstate *fs, uint16_t site);
 bool pressure_site_room(struct flowstate *fs, uint16_t site);
 /* The idle timeout of a record, as long as times are short maybe less than its state's. */
 uint32_t pressure_timeout(const struct flowstate *fs, uint32_t i);

@@ -11,8 +11,8 @@
  *
  * By an egress whose NAT is ours, the source address is always one of the NAT's: the first to be tried is the same for
  * all hosts of a site (so each is paired), the own port is kept where it is free there (which keeps what the host did
- * for its ports to be random, RFC 6056 4), else another one as above. What has
- * no ports gets no more addresses for a site than its share, toward one destination.
+ * for its ports to be random, RFC 6056 4), else another one as above. What has no ports gets no more addresses for a site
+ * than its share, toward one destination.
  *
  * By one where the kernel masquerades, all sources become one address. Where there are ports it finds free ones itself, as
  * long as one destination does not have too many flows; what has no ports it cannot tell apart, and drops the second of
@@ -81,11 +81,8 @@ static bool in_our_shard(const struct flowstate *fs, const struct tuple *t)
 
 bool translate_closed(const struct flowstate *fs, const struct place *p, uint16_t other)
 {
-	if (p->ref != REF_NONE || closed_none(&fs->arena))
-		return false;
-	uint64_t hash = lookup_closed_hash(fs, p->realm, &p->t);
-	return closed_has(&fs->arena, hash) &&
-	       !closed_has(&fs->arena, closed_but_to(hash, names_id(&fs->names, other)));
+	return p->ref == REF_NONE && !closed_none(&fs->arena) &&
+	       closed_to(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t), names_id(&fs->names, other));
 }
 
 bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)

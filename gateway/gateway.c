@@ -90,7 +90,7 @@ static void flow_config(const struct config *c, struct fs_config *f)
 {
 	f->max = c->flows.max;
 	f->max_per_site = c->flows.max_per_site;
-	f->begins_per_site = c->flows.max_new_per_site;
+	f->max_new_per_site = c->flows.max_new_per_site;
 	memcpy(f->timeout_s, c->flows.timeout_s, sizeof(f->timeout_s));
 	f->tcp_loose = c->flows.tcp_loose;
 	f->pool4 = c->egress.overlap_pool4;

@@ -90,7 +90,8 @@
 		"destination")                                                                               \
 	X(FLOW_TABLE_FULL, "flow_table_full", "flows.max is reached")                                        \
 	X(SITE_LIMIT, "site_limit", "the site's own limit of flows is reached")                              \
-	X(SITE_RATE, "site_rate", "the site begins more flows a second than max_new_per_site")               \
+	X(SITE_RATE, "site_rate",                                                                            \
+		"the site, or all outside, begins more flows a second than max_new_per_site")                \
 	X(OTHER_SITE, "other_site", "would have reached a tunnel of another site")                           \
 	X(HAIRPIN, "hairpin", "would leave by the tunnel that it came in by")                                \
 	/* leaving */                                                                                        \

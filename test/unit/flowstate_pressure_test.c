@@ -252,6 +252,119 @@ static void test_adaptive(void **state)
 	world_close(&w);
 }
 
+static unsigned ends, at_once;
+
+static void count_end(void *arg, uint32_t flow, bool now)
+{
+	(void)arg;
+	(void)flow;
+	ends++;
+	at_once += now;
+}
+
+/* The owner is told, once and at once, of whoever makes room: before the record is another flow's. */
+static void test_owner_is_told_at_once(void **state)
+{
+	struct world w;
+	(void)state;
+
+	world_new(&w, NULL, 100);
+	ends = at_once = 0;
+	fs_on_early_end(w.fs, count_end, NULL);
+	a_takes_all(&w, false);
+	fs_end(w.fs, find(&w, w.site_a, udp(0)).flow, w.now);
+	assert_true(ends == 1 && at_once == 0);
+	begin(&w, w.site_b, w.b1, udp(1000), NULL); /* the one in quarantine */
+	assert_true(ends == 2 && at_once == 1);
+	begin(&w, w.site_b, w.b1, udp(1001), NULL); /* a live one */
+	assert_true(ends == 3 && at_once == 2);
+	world_close(&w);
+}
+
+/* And of whoever ends before the kernel's time for it is over: that is the time which was in use when the flow began, in
+ * this run or in the one before. */
+static void test_owner_is_told_of_shorter_times(void **state)
+{
+	struct world w;
+	char path[64];
+	(void)state;
+
+	snprintf(path, sizeof(path), "/dev/shm/arrd-pressure-%d", getpid());
+	world_new(&w, path, 1000);
+	ends = 0;
+	fs_on_early_end(w.fs, count_end, NULL);
+	begin(&w, w.site_a, w.a1, udp(0), NULL);
+	sleep_s(&w, 130);
+	assert_int_equal(ends, 0);
+	begin(&w, w.site_a, w.a1, udp(1), NULL);
+	w.now += 1000;
+	w.cfg.timeout_s[FS_UDP_ONE_WAY] = 30;
+	fs_reconfigure(w.fs, &w.cfg);
+	sleep_s(&w, 32);
+	assert_int_equal(ends, 1);
+	begin(&w, w.site_a, w.a1, udp(2), NULL);
+	sleep_s(&w, 32);
+	assert_int_equal(ends, 1);
+	begin(&w, w.site_a, w.a1, udp(3), NULL);
+	fs_close(w.fs);
+	w.now += 1000;
+	world_open(&w);
+	bind_all(&w);
+	fs_unbind_rest(w.fs);
+	fs_on_early_end(w.fs, count_end, NULL);
+	sleep_s(&w, 32);
+	assert_int_equal(ends, 2);
+	/* Under pressure: test_adaptive's flood, without a change of configuration. */
+	sleep_s(&w, 500);
+	begin(&w, w.site_b, w.b1, udp(5000), NULL);
+	ends = 0;
+	for (unsigned i = 0; i < 950; i++)
+		begin(&w, w.site_a, w.a1, udp(i), NULL);
+	sleep_s(&w, 20);
+	assert_int_equal(ends, 950);
+	world_close(&w);
+	unlink(path);
+}
+
+/* So many a second in the long run, a second's worth at once; what begins outside is nobody's own. */
+static void test_rate(void **state)
+{
+	struct world w;
+	struct fs_hit hit;
+	enum drop d;
+	unsigned n = 0, outside = 0;
+	(void)state;
+
+	world_new(&w, NULL, 10000);
+	w.cfg.max_new_per_site = 15;
+	fs_reconfigure(w.fs, &w.cfg);
+	for (unsigned i = 0; i < 40; i++) {
+		begin(&w, w.site_a, w.a1, udp(i), &d);
+		n += d == DROP_NONE;
+	}
+	assert_int_equal(d, DROP_SITE_RATE);
+	assert_int_equal(n, 15);
+	for (unsigned k = 1; k <= 100; k++) { /* ten seconds */
+		w.now += 100;
+		for (unsigned i = 0; i < 5; i++) {
+			struct fs_packet pk = packet(w.egress, w.egress,
+				tup(IPPROTO_UDP, WEB, (uint16_t)(5 * k + i), "10.0.1.5", 9), 0);
+			outside += fs_begin(w.fs, &pk, w.site_a, w.a1, true, 0, w.now, &hit) == DROP_NONE;
+			begin(&w, w.site_a, w.a1, udp(100 + 5 * k + i), &d);
+			n += d == DROP_NONE;
+		}
+	}
+	assert_int_equal(n, 15 + 150);
+	assert_in_range(outside, 150, 165);
+	/* what is there already is no beginning */
+	begin(&w, w.site_a, w.a1, udp(0), NULL);
+	w.cfg.max_new_per_site = 0;
+	fs_reconfigure(w.fs, &w.cfg);
+	for (unsigned i = 0; i < 100; i++)
+		begin(&w, w.site_a, w.a1, udp(5000 + i), NULL);
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -262,6 +375,9 @@ int main(void)
 		cmocka_unit_test(test_filter_is_bounded),
 		cmocka_unit_test(test_site_limit),
 		cmocka_unit_test(test_adaptive),
+		cmocka_unit_test(test_owner_is_told_at_once),
+		cmocka_unit_test(test_owner_is_told_of_shorter_times),
+		cmocka_unit_test(test_rate),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
