@@ -124,7 +124,7 @@ static const struct option options[] = {
 	{FLOWS(max_per_site), &value_u32, {0, 100000000}, .dflt = "0", .reloadable = true,
 		.help = "flows of one site; 0: no limit of its own"},
 	{FLOWS(max_new_per_site), &value_u32, {0, 100000000}, .dflt = "30000", .reloadable = true,
-		.help = "flows that a site may begin in a second; 0: no limit"},
+		.help = "flows that a site, or all outside, may begin in a second; 0: no limit"},
 	{FLOWS(tcp_loose), &value_bool, .dflt = "yes", .reloadable = true,
 		.help = "a TCP flow of a branch may begin in mid-stream"},
 #define X(id, state, k, seconds)                                                                             \

@@ -234,8 +234,7 @@ def services_by_the_pool(c):
     """
         br1, br2: 10.0.1.5:41000 -- gw, arrd's own NAT: TCP 8080, echo -- inet
 
-    Services of the machine itself answer a branch by its translated address; what is not named stays closed, and so are
-    the ends of IPsec tunnels.
+    Services of the machine itself answer a branch by its translated address; what is not named stays closed.
     """
     net = topo.Net(c, nat=topo.POOL, egress={"local_services": ["tcp/8080", "icmp"]})
     for family, gateway, host in ((socket.AF_INET, topo.GW_EGRESS, topo.HOST), (socket.AF_INET6, topo.GW_EGRESS6, topo.HOST6)):

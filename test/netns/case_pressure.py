@@ -58,7 +58,7 @@ class OwnConnections:
         self.c.check(self.made > 50, f"only {self.made} connections of the machine's own were made")
 
 
-def floods(c, nat, kinds, rate=None):
+def floods(c, nat, kinds):
     # No witness captures it: it would take more of the machine than the gateway does. The clients check every octet that
     # they get, and the flood whether anything comes that is not its own.
     net = topo.Net(c, sites=3, nat=nat, flows={"max": MAX}, egress={"private_destinations": "198.51.0.0/16"})
@@ -70,7 +70,7 @@ def floods(c, nat, kinds, rate=None):
     tried = failed = fastest = 0
     for n, kind in enumerate(kinds):
         args = ["--local", net.remote(1), "--remote", net.local, "--server", topo.SERVER, "--ports", PORTS, "--kind", kind]
-        flood = net.wan.tool("flood", *args, *(["--rate", rate] if rate else []), name=f"flood-{kind}").ready()
+        flood = net.wan.tool("flood", *args, name=f"flood-{kind}").ready()
         before = net.gateway.json("stats")["flows"]
         clients = [net.tagclient("--count", 250, "--requests", 2, "--octets", 512, "--first-port", 20000 + 1000 * n, "--pace", 1,
                                  "--timeout", 15, server=s, name=f"new-{kind}-{k}")

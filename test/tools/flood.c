@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* flood.c - a branch that does its worst: as many new flows as it can, of one kind, through its GRE tunnel.
  *
- *	flood --local A --remote B --server S --ports FIRST-LAST --kind KIND [--rate N] [--seconds N]
+ *	flood --local A --remote B --server S --ports FIRST-LAST --kind KIND
  *	flood --serve S --ports FIRST-LAST
  *
  * syn: to open ports, and never more. scan: UDP to any port. sweep: echo requests to many. frag: first fragments that never
@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +30,7 @@ static const char *const kinds[KINDS] = {"syn", "scan", "sweep", "frag", "ask", 
 struct flood {
 	int fd;
 	enum kind kind;
-	uint8_t server[4];
+	uint8_t server[4], local[4];
 	uint16_t first, ports;
 	uint64_t random, sent, answers, foreign;
 	unsigned n; /* packets of the batch */
@@ -134,6 +133,17 @@ static void put_new(struct flood *f)
 	}
 }
 
+/* The first one is shown. */
+static void tell_foreign(struct flood *f, const uint8_t *b, size_t len)
+{
+	if (f->foreign++)
+		return;
+	fprintf(stderr, "not ours:");
+	for (size_t i = 0; i < len && i < 96; i++)
+		fprintf(stderr, " %02x", b[i]);
+	fprintf(stderr, "\n");
+}
+
 /* What comes back: counted; TCP is answered. */
 static void take_answers(struct flood *f)
 {
@@ -143,13 +153,14 @@ static void take_answers(struct flood *f)
 		const uint8_t *ip = b + 20 + 4, *t = ip + 20;
 		uint32_t seq;
 
-		if (len < 20 + 4 + 20 + 8)
+		/* Before the socket was bound it heard what is for other branches, too. */
+		if (len < 20 + 4 + 20 + 8 || memcmp(b + 16, f->local, 4) != 0)
 			continue;
 		f->answers++;
-		/* Only those ports have ever been asked, but for scan, whose ports nobody else's server has. */
+		/* Only from those ports does anybody answer what is sent here; to scan there are but errors. */
 		if ((ip[9] == IPPROTO_TCP || ip[9] == IPPROTO_UDP) &&
 			(get16(t) < f->first || get16(t) >= f->first + f->ports))
-			f->foreign++;
+			tell_foreign(f, b, (size_t)len);
 		if (f->kind != TCP || ip[9] != IPPROTO_TCP || len < 20 + 4 + 20 + 20 || (t[13] & TH_RST))
 			continue;
 		seq = get32(t + 4) + (t[13] & (TH_SYN | TH_FIN) ? 1 : 0);
@@ -161,25 +172,20 @@ static void take_answers(struct flood *f)
 	}
 }
 
-static void run(struct flood *f, uint64_t rate, uint64_t seconds)
+static void run(struct flood *f)
 {
-	uint64_t begun = now_ms(), now = begun;
+	uint64_t begun = now_ms();
 
-	while (!stop_asked() && now - begun < seconds * 1000) {
-		uint64_t due = rate ? rate * (now - begun) / 1000 : f->sent + BATCH;
-
-		if (f->sent >= due)
-			poll(NULL, 0, 1);
-		while (f->sent + f->n < due && f->n < BATCH - 1)
+	while (!stop_asked()) {
+		while (f->n < BATCH - 1)
 			put_new(f);
 		take_answers(f);
 		if (f->n)
 			send_batch(f);
-		now = now_ms();
 	}
 	printf("{\"sent\":%llu,\"answers\":%llu,\"foreign\":%llu,\"ms\":%llu}\n", (unsigned long long)f->sent,
 		(unsigned long long)f->answers, (unsigned long long)f->foreign,
-		(unsigned long long)(now - begun));
+		(unsigned long long)(now_ms() - begun));
 }
 
 /* ---- the other side ------------------------------------------------------------------------------------- */
@@ -249,11 +255,9 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"local", 1, NULL, 'l'}, {"remote", 1, NULL, 'r'},
 		{"server", 1, NULL, 's'}, {"ports", 1, NULL, 'p'}, {"kind", 1, NULL, 'k'},
-		{"rate", 1, NULL, 'n'}, {"seconds", 1, NULL, 't'}, {"serve", 1, NULL, 'S'},
-		{NULL, 0, NULL, 0}};
+		{"serve", 1, NULL, 'S'}, {NULL, 0, NULL, 0}};
 	static struct flood f = {.random = 88172645463325252u, .kind = KINDS};
 	const char *local = NULL, *remote = NULL, *server = NULL;
-	uint64_t rate = 0, seconds = UINT64_MAX / 1000;
 	bool serves = false;
 
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
@@ -285,12 +289,6 @@ int main(int argc, char **argv)
 			for (f.kind = SYN; f.kind < KINDS && strcmp(kinds[f.kind], optarg) != 0; f.kind++)
 				;
 			break;
-		case 'n':
-			rate = number(optarg, 100000000);
-			break;
-		case 't':
-			seconds = number(optarg, 3600);
-			break;
 		default:
 			fail("see the head of flood.c");
 		}
@@ -312,6 +310,7 @@ int main(int argc, char **argv)
 
 	(void)address(server, 0, &to);
 	memcpy(f.server, &((struct sockaddr_in *)(void *)&to)->sin_addr, 4);
+	memcpy(f.local, &((struct sockaddr_in *)(void *)&here)->sin_addr, 4);
 	f.fd = socket(here.ss_family, SOCK_RAW, IPPROTO_GRE);
 	if (f.fd < 0 || bind(f.fd, (struct sockaddr *)&here, here_len) < 0 ||
 		connect(f.fd, (struct sockaddr *)&there, there_len) < 0)
@@ -319,6 +318,6 @@ int main(int argc, char **argv)
 	setsockopt(f.fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
 	printf("ready\n");
 	fflush(stdout);
-	run(&f, rate, seconds);
+	run(&f);
 	return 0;
 }
