@@ -6,19 +6,13 @@
 #include "gateway/control_private.h"
 #include "gateway/flow_events.h"
 #include "gateway/gateway.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include "test/bench/flows.h"
 
 #define RUNS  5
 #define FLOWS 1000000u
 #define BATCH 64u
-#define SITES 64u
 #define A_TURN                                                                                               \
 	8u /* batches between two pages: what one descriptor may take before the loop looks at the others */
-#define T0_MS   1000000ull
 #define ONE_WAY 120u
 
 enum { ALONE, KEPT, READ, MODES }; /* nobody follows; somebody does and does not read; somebody reads */
@@ -40,18 +34,10 @@ static void die(const char *what)
 	exit(1);
 }
 
-static uint64_t cpu_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 struct bench {
 	struct gateway gw;
 	struct control_request follower;
-	fs_id site[SITES], tunnel[SITES];
+	struct owners o;
 	uint64_t pages_ns;
 	struct fs_key key[BATCH];
 	struct fs_hit hit[BATCH];
@@ -61,19 +47,14 @@ static void open_bench(struct bench *b, int mode)
 {
 	struct fs_config c = {.max = FLOWS, .nshards = 1};
 	struct fs_open_report rep;
-	char name[16];
 	struct jsonw w;
 
 	for (int s = 0; s < FS_STATE_COUNT; s++)
 		c.timeout_s[s] = fs_state_default_s(s);
 	if (fs_open(&b->gw.fs, &c, T0_MS, &rep) < 0)
 		die("cannot open the flow table");
-	b->gw.egress_id = fs_bind(b->gw.fs, FS_EGRESS, "default", FS_ID_NONE, 0);
-	for (unsigned s = 0; s < SITES; s++) {
-		snprintf(name, sizeof(name), "branch-%u", s);
-		b->site[s] = fs_bind(b->gw.fs, FS_SITE, name, FS_ID_NONE, 0);
-		b->tunnel[s] = fs_bind(b->gw.fs, FS_TUNNEL, name, b->site[s], 0);
-	}
+	owners_bind(&b->o, b->gw.fs);
+	b->gw.egress_id = b->o.egress;
 	if (flow_events_open(&b->gw.events, &b->gw) < 0)
 		die("no memory");
 	b->follower = (struct control_request){.gw = &b->gw, .flows = {.proto = -1}};
@@ -108,8 +89,8 @@ static void flow_packet(const struct bench *b, uint32_t i, struct fs_packet *pk)
 {
 	unsigned site = i * 2654435761u >> 26;
 
-	*pk = (struct fs_packet){.packets = 1, .octets = 100, .via = b->tunnel[site]};
-	pk->key.realm = b->site[site];
+	*pk = (struct fs_packet){.packets = 1, .octets = 100, .via = b->o.tunnel[site]};
+	pk->key.realm = b->o.site[site];
 	pk->key.t = (struct tuple){.src = addr_from4(htonl(0x0a000000 | i)),
 		.dst = addr_from4(htonl(0x5db8d822)),
 		.sport = htons(40000),

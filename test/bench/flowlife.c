@@ -2,17 +2,12 @@
 /* flowlife.c - how long the flow table holds its process up: at a start, and tick by tick. The method is in
  * flowtable.md. */
 #include "flowstate/state.h"
+#include "test/bench/flows.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define RUNS         5
-#define SITES        64
 #define OUT          "build/bench/flowlife.json"
-#define T0_MS        1000000ull
 #define TWO_WAY      300
 #define ONE_WAY      120
 #define QUARANTINE_S 240
@@ -21,7 +16,7 @@ struct life {
 	uint32_t n; /* flows */
 	struct fs_config cfg;
 	struct flowstate *fs;
-	fs_id egress, site[SITES], tunnel[SITES];
+	struct owners o;
 	uint64_t now;
 	uint64_t random;
 	char path[64];
@@ -36,61 +31,7 @@ static void die(const char *what)
 	exit(1);
 }
 
-static uint64_t clock_ns(clockid_t which)
-{
-	struct timespec t;
-	clock_gettime(which, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t next_random(uint64_t *s)
-{
-	*s ^= *s << 13;
-	*s ^= *s >> 7;
-	*s ^= *s << 17;
-	return *s * 0x9e3779b97f4a7c15;
-}
-
-static uint64_t mix(uint64_t x)
-{
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-	x = (x ^ x >> 27) * 0x94d049bb133111eb;
-	return x ^ x >> 31;
-}
-
 /* ---- a table of flows ------------------------------------------------------------------------------------- */
-
-/* Flow i as its site sends it: UDP, three of four over IPv4. The source is another one for each i. */
-static unsigned flow_tuple(uint32_t i, struct tuple *t)
-{
-	uint64_t m = mix(i + 1);
-	memset(t, 0, sizeof(*t));
-	t->proto = IPPROTO_UDP;
-	t->sport = (uint16_t)(m >> 8);
-	t->dport = htons(443);
-	if (m >> 25 & 3) {
-		t->src = addr_from4(htonl(0x0a000000 | (i & 0xffffff)));
-		t->dst = addr_from4((uint32_t)(m >> 32) | 1);
-	} else {
-		memcpy(t->src.b, "\x20\x01\x0d\xb8", 4);
-		memcpy(t->src.b + 12, &i, 4);
-		memcpy(t->dst.b, "\x26\x06\x28\x00", 4);
-		memcpy(t->dst.b + 12, &m, 4);
-	}
-	return (unsigned)(m % SITES);
-}
-
-static void bind_names(struct life *l)
-{
-	char name[16];
-	l->egress = fs_bind(l->fs, FS_EGRESS, "default", FS_ID_NONE, 0);
-	for (unsigned s = 0; s < SITES; s++) {
-		snprintf(name, sizeof(name), "s%u", s);
-		l->site[s] = fs_bind(l->fs, FS_SITE, name, FS_ID_NONE, 0);
-		l->tunnel[s] = fs_bind(l->fs, FS_TUNNEL, name, l->site[s], 0);
-	}
-	fs_unbind_rest(l->fs);
-}
 
 static struct fs_open_report life_open(struct life *l)
 {
@@ -105,9 +46,9 @@ static uint32_t begin(struct life *l, uint32_t i)
 	struct fs_packet pk = {.packets = 1, .octets = 100};
 	struct fs_hit hit;
 	unsigned site = flow_tuple(i, &pk.key.t);
-	pk.key.realm = l->site[site];
-	pk.via = l->tunnel[site];
-	if (fs_begin(l->fs, &pk, l->egress, l->egress, false, 0, l->now, &hit) != DROP_NONE)
+	pk.key.realm = l->o.site[site];
+	pk.via = l->o.tunnel[site];
+	if (fs_begin(l->fs, &pk, l->o.egress, l->o.egress, false, 0, l->now, &hit) != DROP_NONE)
 		die("a flow was not begun");
 	return hit.flow;
 }
@@ -142,7 +83,7 @@ static void life_new(struct life *l, uint32_t n, uint32_t max)
 	for (int s = 0; s < FS_STATE_COUNT; s++)
 		l->cfg.timeout_s[s] = fs_state_default_s((enum fs_state)s);
 	life_open(l);
-	bind_names(l);
+	owners_bind(&l->o, l->fs);
 }
 
 static void life_end(struct life *l)
@@ -208,7 +149,7 @@ static void measure_start(uint32_t n, const char *size)
 	for (unsigned run = 0; run < RUNS; run++) {
 		uint64_t t = clock_ns(CLOCK_MONOTONIC);
 		struct fs_open_report rep = life_open(&l);
-		bind_names(&l);
+		owners_bind(&l.o, l.fs);
 		ms[run] = (double)(clock_ns(CLOCK_MONOTONIC) - t) / 1e6;
 		if (rep.kind != FS_OPEN_ADOPTED || rep.torn || rep.flows != n - (n + 9) / 10)
 			die("not all flows were taken over");
@@ -232,9 +173,9 @@ struct ticks {
 static void tick(struct life *l, struct ticks *t)
 {
 	do {
-		uint64_t ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+		uint64_t ns = cpu_ns();
 		t->ended += fs_tick(l->fs, l->now, FS_TICK_BUDGET);
-		double us = (double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - ns) / 1e3;
+		double us = (double)(cpu_ns() - ns) / 1e3;
 		if (t->n < SAMPLES)
 			t->us[t->n++] = us;
 		t->sum_ms += us / 1e3;
@@ -293,29 +234,29 @@ static void measure_steady(struct ticks *t, uint32_t max)
 }
 
 /* A tenth of the flows falls due in one second, five times; later it leaves quarantine in one second. What stays comes up
- * in one second, too, before them. */
-static void measure_bursts(struct ticks *t, uint32_t max)
+ * in one second, too, before them. There is room for more: a table that is nearly full has flows wait shorter. */
+static void measure_bursts(struct ticks *t, uint32_t n)
 {
 	double us[RUNS] = {}, ms[RUNS] = {}, unbind[RUNS] = {};
 	struct life l;
-	life_new(&l, max, max);
+	life_new(&l, n, n + n / 5 * 2);
 	l.cfg.timeout_s[FS_UDP_ONE_WAY] = ONE_WAY;
 	l.cfg.timeout_s[FS_UDP_TWO_WAY] = 1000000;
 	fs_reconfigure(l.fs, &l.cfg);
 	/* One in two is answered, and stays. The others are heard of in random order, a tenth each second. */
-	uint32_t *order = arena_map_private(max * sizeof(*order));
+	uint32_t *order = arena_map_private(n * sizeof(*order));
 	if (!order)
 		die("no memory");
-	for (uint32_t i = 0; i < max; i++) {
+	for (uint32_t i = 0; i < n; i++) {
 		uint32_t k = (uint32_t)((next_random(&l.random) >> 32) * (i + 1) >> 32);
 		order[i] = order[k];
 		order[k] = i;
 		begin(&l, i);
 	}
-	for (uint32_t i = max / 2; i < max; i++)
+	for (uint32_t i = n / 2; i < n; i++)
 		answer(&l, order[i]);
-	for (uint32_t i = 0; i < max / 2; i++) {
-		l.now = T0_MS + 10000 + 1000 * (i / (max / 10));
+	for (uint32_t i = 0; i < n / 2; i++) {
+		l.now = T0_MS + 10000 + 1000 * (i / (n / 10));
 		heard(&l, order[i]);
 	}
 	ticks_begin(t);
@@ -326,7 +267,7 @@ static void measure_bursts(struct ticks *t, uint32_t max)
 		ticks_begin(t);
 		l.now = T0_MS + 10000 + 1000 * run + ONE_WAY * 1000;
 		tick(&l, t);
-		if (t->ended != max / 10)
+		if (t->ended != n / 10)
 			die("other flows than these ended");
 		ms[run] = t->sum_ms;
 		us[run] = say(t, "burst", run);
@@ -338,7 +279,7 @@ static void measure_bursts(struct ticks *t, uint32_t max)
 		l.now = T0_MS + 10000 + 1000 * run + (ONE_WAY + QUARANTINE_S) * 1000;
 		tick(&l, t);
 		fs_get_stats(l.fs, &after);
-		if (before.quarantined - after.quarantined != max / 10)
+		if (before.quarantined - after.quarantined != n / 10)
 			die("other flows than these left quarantine");
 		ms[run] += t->sum_ms;
 		double p = say(t, "quarantine", run);
@@ -346,14 +287,14 @@ static void measure_bursts(struct ticks *t, uint32_t max)
 	}
 	for (unsigned run = 0; run < RUNS; run++) {
 		ticks_begin(t);
-		fs_unbind(l.fs, l.tunnel[run]);
+		fs_unbind(l.fs, l.o.tunnel[run]);
 		tick(&l, t);
 		unbind[run] = say(t, "unbind", run);
 	}
 	result("tick_million_due", "10m", "us", 100, "what may be", us, RUNS);
 	result("million_due", "10m", "ms", 1000, "the second in which they are due", ms, RUNS);
 	result("tick_unbind", "10m", "us", 100, "what may be", unbind, RUNS);
-	arena_unmap_private(order, max * sizeof(*order));
+	arena_unmap_private(order, n * sizeof(*order));
 	life_end(&l);
 }
 

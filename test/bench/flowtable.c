@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* flowtable.c - how fast the flow table is, beside DPDK's rte_hash in the same run. The method is in flowtable.md. */
 #include "flowstate/state.h"
+#include "test/bench/flows.h"
 
 #include <rte_eal.h>
 #include <rte_hash.h>
 #include <rte_malloc.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define RUNS         5
 #define BATCH        64
-#define SITES        64
 #define LOOKUPS      (4u << 20)
 #define HUGE         ((size_t)2 << 20)
 #define OUT          "build/bench/flowtable.json"
-#define T0_MS        1000000ull
 #define ONE_WAY_S    120
 #define QUARANTINE_S 240
 #define WINDOW_MS    10000u /* in which the flows of one run of the expiry fall due */
@@ -31,7 +26,7 @@ struct peer_key {
 struct bench {
 	uint32_t n; /* flows */
 	struct flowstate *fs;
-	fs_id egress, site[SITES], tunnel[SITES];
+	struct owners o;
 	struct rte_hash *hash;
 	char heap_name[16];
 	int socket;
@@ -61,29 +56,6 @@ static void die(const char *what)
 	exit(1);
 }
 
-/* Time of this thread on a processor: the machine has other things to do, too. */
-static uint64_t cpu_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t next_random(uint64_t *s)
-{
-	*s ^= *s << 13;
-	*s ^= *s >> 7;
-	*s ^= *s << 17;
-	return *s * 0x9e3779b97f4a7c15;
-}
-
-static uint64_t mix(uint64_t x)
-{
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-	x = (x ^ x >> 27) * 0x94d049bb133111eb;
-	return x ^ x >> 31;
-}
-
 static void *map(size_t octets)
 {
 	void *p = arena_map_private(octets);
@@ -94,33 +66,13 @@ static void *map(size_t octets)
 
 /* ---- keys ------------------------------------------------------------------------------------------------- */
 
-/* Flow i as its site sends it: UDP, three of four over IPv4. The source is another one for each i. */
-static unsigned flow_tuple(uint32_t i, struct tuple *t)
-{
-	uint64_t m = mix(i + 1);
-	memset(t, 0, sizeof(*t));
-	t->proto = IPPROTO_UDP;
-	t->sport = (uint16_t)(m >> 8);
-	t->dport = htons(m >> 24 & 1 ? 443 : 53);
-	if (m >> 25 & 3) {
-		t->src = addr_from4(htonl(0x0a000000 | i));
-		t->dst = addr_from4((uint32_t)(m >> 32));
-	} else {
-		memcpy(t->src.b, "\x20\x01\x0d\xb8", 4);
-		memcpy(t->src.b + 12, &i, 4);
-		memcpy(t->dst.b, "\x26\x06\x28\x00", 4);
-		memcpy(t->dst.b + 12, &m, 4);
-	}
-	return (unsigned)(m % SITES);
-}
-
 static void flow_key(const struct bench *b, uint32_t i, enum fs_dir dir, struct fs_key *k)
 {
 	unsigned site = flow_tuple(i, &k->t);
-	k->realm = b->site[site];
+	k->realm = b->o.site[site];
 	if (dir == FS_REPLY) {
 		k->t = tuple_turned(&k->t);
-		k->realm = b->egress;
+		k->realm = b->o.egress;
 	}
 }
 
@@ -130,18 +82,12 @@ static void ours_open(struct bench *b, uint32_t max)
 {
 	struct fs_config c = {.max = max, .nshards = 1};
 	struct fs_open_report rep;
-	char name[16];
 	c.timeout_s[FS_UDP_ONE_WAY] = ONE_WAY_S;
 	c.timeout_s[FS_UDP_TWO_WAY] = 1000000;
 	c.timeout_s[FS_QUARANTINE] = QUARANTINE_S;
 	if (fs_open(&b->fs, &c, T0_MS, &rep) < 0)
 		die("cannot open the flow table");
-	b->egress = fs_bind(b->fs, FS_EGRESS, "default", FS_ID_NONE, 0);
-	for (unsigned s = 0; s < SITES; s++) {
-		snprintf(name, sizeof(name), "s%u", s);
-		b->site[s] = fs_bind(b->fs, FS_SITE, name, FS_ID_NONE, 0);
-		b->tunnel[s] = fs_bind(b->fs, FS_TUNNEL, name, b->site[s], 0);
-	}
+	owners_bind(&b->o, b->fs);
 }
 
 /* A hash table in memory of its own: anonymous, and in large pages as ours. */
@@ -183,9 +129,9 @@ static void ours_insert(struct bench *b, uint32_t from, uint32_t to)
 		struct fs_packet pk = {.packets = 1, .octets = 100};
 		struct fs_hit hit;
 		unsigned site = flow_tuple(i, &pk.key.t);
-		pk.key.realm = b->site[site];
-		pk.via = b->tunnel[site];
-		if (fs_begin(b->fs, &pk, b->egress, b->egress, false, 0, T0_MS, &hit) != DROP_NONE ||
+		pk.key.realm = b->o.site[site];
+		pk.via = b->o.tunnel[site];
+		if (fs_begin(b->fs, &pk, b->o.egress, b->o.egress, false, 0, T0_MS, &hit) != DROP_NONE ||
 			hit.flow != i)
 			die("a flow was not begun");
 	}

@@ -87,11 +87,11 @@ static void slurp(const char *path, char *buf, size_t max)
 	fclose(f);
 }
 
-/* Runs arrctl with the words of line, and -s SOCKET before them if there is a daemon to be asked. Its exit status. */
-static inline int arrctl(struct rig *r, const char *line)
+/* Begins arrctl in a child, with -s SOCKET and the words of line. */
+static inline pid_t arrctl_begin(struct rig *r, const char *line)
 {
 	char words[256], *argv[16] = {(char[]){"arrctl"}, (char[]){"-s"}, r->sock};
-	int argc = 3, status;
+	int argc = 3;
 	pid_t pid;
 
 	snprintf(words, sizeof(words), "%s", line);
@@ -105,6 +105,15 @@ static inline int arrctl(struct rig *r, const char *line)
 			_exit(99);
 		_exit(arrctl_main(argc, argv) | fflush(NULL));
 	}
+	return pid;
+}
+
+/* The same to its end. Its exit status. */
+static inline int arrctl(struct rig *r, const char *line)
+{
+	pid_t pid = arrctl_begin(r, line);
+	int status;
+
 	while (waitpid(pid, &status, WNOHANG) == 0) {
 		uv_run(&r->uv, UV_RUN_NOWAIT);
 		usleep(50);

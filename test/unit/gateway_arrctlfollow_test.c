@@ -2,27 +2,14 @@
 /* gateway_arrctlfollow_test.c - arrctl flows --follow: what it prints, and the ways in which it ends. */
 #include "test/unit/arrctl_rig.h"
 
-/* Begins arrctl in a child; once it follows, what is done to flows is told. */
+/* Once it follows, what is done to flows is told. */
 static pid_t follow_begin(struct rig *r, const char *args)
 {
-	char words[128], *argv[16] = {(char[]){"arrctl"}, (char[]){"-s"}, r->sock, (char[]){"flows"},
-				 (char[]){"--follow"}};
-	int argc = 5;
-	pid_t pid;
+	char line[160];
 
-	snprintf(words, sizeof(words), "%s", args);
-	for (char *w = strtok(words, " "); w && argc < 15; w = strtok(NULL, " "))
-		argv[argc++] = w;
-	fflush(NULL);
+	snprintf(line, sizeof(line), "flows --follow %s", args);
 	unlink(r->out);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		if (!freopen(r->out, "we", stdout) || !freopen(r->err, "we", stderr))
-			_exit(99);
-		_exit(arrctl_main(argc, argv) | fflush(NULL));
-	}
-	return pid;
+	return arrctl_begin(r, line);
 }
 
 /* Turns of the loop until arrctl has printed this. */

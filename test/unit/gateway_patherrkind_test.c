@@ -10,32 +10,6 @@
 #define ROUTER6 "2001:db8:9::77"
 #define NO_TAIL (const uint8_t *)""
 
-/* An error: what is quoted, and what it says. */
-struct error {
-	uint8_t ver, type, code;
-	uint32_t rest; /* the four octets behind the checksum */
-	struct addr src, dst;
-};
-
-static uint32_t error_make(uint8_t *b, const struct error *e, const uint8_t *quote, uint32_t n)
-{
-	struct spec s = packet_spec(e->ver, e->ver == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
-	uint8_t *h = b + (e->ver == 4 ? 20 : 40);
-	uint32_t len;
-
-	s.src = e->src;
-	s.dst = e->dst;
-	s.icmp_type = e->type;
-	s.icmp_code = e->code;
-	s.body = quote;
-	s.payload_len = n;
-	len = packet_make(b, &s);
-	be32_put(h + 4, e->rest);
-	be16_put(h + 2, 0);
-	packet_l4_csum(&s, h, 8 + n);
-	return len;
-}
-
 /* A flow of B, whose source is translated since A has one with the same tuple. out: how its first packet left; home: how
  * that packet was sent; in, answer: how an answer was sent and came to B. */
 struct flow {

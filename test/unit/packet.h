@@ -218,6 +218,32 @@ static inline uint32_t packet_error(
 	return packet_make(b, &s);
 }
 
+/* An ICMP error; rest: the four octets behind the checksum. */
+struct error {
+	uint8_t ver, type, code;
+	uint32_t rest;
+	struct addr src, dst;
+};
+
+static inline uint32_t error_make(uint8_t *b, const struct error *e, const uint8_t *quote, uint32_t n)
+{
+	struct spec s = packet_spec(e->ver, e->ver == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	uint8_t *h = b + (e->ver == 4 ? 20 : 40);
+	uint32_t len;
+
+	s.src = e->src;
+	s.dst = e->dst;
+	s.icmp_type = e->type;
+	s.icmp_code = e->code;
+	s.body = quote;
+	s.payload_len = n;
+	len = packet_make(b, &s);
+	be32_put(h + 4, e->rest);
+	be16_put(h + 2, 0);
+	packet_l4_csum(&s, h, 8 + n);
+	return len;
+}
+
 /* Random numbers that are the same in each run: xorshift64. */
 static inline uint32_t rnd(uint64_t *state)
 {

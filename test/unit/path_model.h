@@ -164,32 +164,6 @@ static inline void slow_check(const uint8_t *b, uint32_t len)
 	assert_int_equal(slow_sum(sum, b + l4, n), 0xffff);
 }
 
-/* An ICMP error; rest: the four octets behind the checksum. */
-struct error {
-	uint8_t ver, type, code;
-	uint32_t rest;
-	struct addr src, dst;
-};
-
-static inline uint32_t error_make(uint8_t *b, const struct error *e, const uint8_t *quote, uint32_t n)
-{
-	struct spec s = packet_spec(e->ver, e->ver == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
-	uint8_t *h = b + (e->ver == 4 ? 20 : 40);
-	uint32_t len;
-
-	s.src = e->src;
-	s.dst = e->dst;
-	s.icmp_type = e->type;
-	s.icmp_code = e->code;
-	s.body = quote;
-	s.payload_len = n;
-	len = packet_make(b, &s);
-	be32_put(h + 4, e->rest);
-	be16_put(h + 2, 0);
-	packet_l4_csum(&s, h, 8 + n);
-	return len;
-}
-
 /* ---- fragments ----------------------------------------------------------------------------------------- */
 
 /* What a fragment's header says. */
