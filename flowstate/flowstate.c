@@ -359,6 +359,14 @@ static void move(struct flowstate *fs, uint32_t i, enum fs_dir dir, fs_id via)
 	tell(fs, &(struct fs_event){.kind = FS_EVENT_MOVE, .dir = dir, .from = from, .flow = i});
 }
 
+bool fs_still(const struct flowstate *fs, struct fs_hit hit, const struct fs_key *key)
+{
+	if (hit.flow >= fs->arena.header->high)
+		return false;
+	const struct flow_head *h = head_of(fs, hit.flow);
+	return is_live(h) && record_half_is(h, hit.dir, FS_SLOT(key->realm), &key->t);
+}
+
 enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packet *pk, uint64_t now_ms)
 {
 	if (hit.flow >= fs->arena.header->high)
@@ -367,7 +375,6 @@ enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packe
 	struct flow_body *b = body_of(fs, hit.flow);
 	enum fs_dir dir = hit.dir;
 	enum fs_state next;
-	struct tuple t;
 
 	if (!is_live(h))
 		return DROP_NO_FLOW;
@@ -376,9 +383,7 @@ enum drop fs_pass(struct flowstate *fs, struct fs_hit hit, const struct fs_packe
 	bool moves = FS_SLOT(pk->via) != h->via[dir];
 	if (moves && !names_attached(&fs->names, pk->key.realm, pk->via))
 		return DROP_OTHER_SITE;
-	/* The record may be another flow's by now, even another site's. */
-	record_tuple(h, dir, &t);
-	if (memcmp(&t, &pk->key.t, sizeof(t)) != 0)
+	if (!record_half_is(h, dir, h->realm[dir], &pk->key.t)) /* another flow's by now */
 		return DROP_NO_FLOW;
 	enum drop drop = track_packet(h, b, dir, pk, &next);
 	if (drop)

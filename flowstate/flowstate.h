@@ -162,6 +162,10 @@ struct fs_hit {
 /* Looks up n keys: hashes all, prefetches, then compares. No effect on the flows. n may be any number. */
 void fs_find(struct flowstate *fs, const struct fs_key *keys, unsigned n, struct fs_hit *out);
 
+/* Is what was found for the key still its flow? Each fs_begin since then may have ended it to make room, and made another
+ * flow, even another site's, of its record. */
+bool fs_still(const struct flowstate *fs, struct fs_hit hit, const struct fs_key *key);
+
 /* What fs_pass and fs_begin are told of a packet. */
 struct fs_packet {
 	struct fs_key key;

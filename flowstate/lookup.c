@@ -110,19 +110,13 @@ static inline void messages_hash(
 	}
 }
 
-static inline bool half_is(const struct flow_head *h, unsigned dir, uint16_t realm, const struct tuple *t)
-{
-	return memcmp(&h->addr[dir], t, 2 * sizeof(struct addr)) == 0 &&
-	       memcmp(&h->port[dir], &t->sport, 4) == 0 && h->proto == t->proto && h->realm[dir] == realm;
-}
-
 /* The entry of bucket b, among those that match says, that really has the tuple. */
 static inline uint32_t in_bucket(const struct flowstate *fs, const struct bucket *b, uint64_t match,
 	uint16_t realm, const struct tuple *t)
 {
 	for (; match; match &= match - 1) {
 		uint32_t ref = b->ref[index_entry(match)];
-		if (half_is(head_of(fs, REF_RECORD(ref)), REF_DIR(ref), realm, t))
+		if (record_half_is(head_of(fs, REF_RECORD(ref)), REF_DIR(ref), realm, t))
 			return ref;
 	}
 	return REF_NONE;

@@ -72,6 +72,12 @@ static inline bool is_live(const struct flow_head *h)
 
 /* Half dir of a record as a tuple. */
 void record_tuple(const struct flow_head *h, enum fs_dir dir, struct tuple *t);
+static inline bool record_half_is(
+	const struct flow_head *h, enum fs_dir dir, uint16_t realm, const struct tuple *t)
+{
+	return memcmp(&h->addr[dir], t, 2 * sizeof(struct addr)) == 0 &&
+	       memcmp(&h->port[dir], &t->sport, 4) == 0 && h->proto == t->proto && h->realm[dir] == realm;
+}
 bool record_translated(const struct flow_head *h);
 
 /* Is the half's tuple closed to others while the record is in quarantine? Its reply half is. So is the original one, but of

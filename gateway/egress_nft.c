@@ -438,9 +438,8 @@ static void put_postrouting(FILE *f, const struct ruleset *r)
 			f);
 	/* For the few ports below 1024 the kernel has as few to choose from, and drops what finds none without a word. */
 	if (nat)
-		fputs("add rule inet arrd nat ct mark & $BIT == $BIT oifname $OUT meta l4proto { 6, 17, 132, 136 "
-		      "} "
-		      "th sport 0-1023 masquerade to :1024-65535\n",
+		fputs("add rule inet arrd nat ct mark & $BIT == $BIT oifname $OUT"
+		      " meta l4proto { 6, 17, 132, 136 } th sport 0-1023 masquerade to :1024-65535\n",
 			f);
 	fputs(nat ? "add rule inet arrd nat ct mark & $BIT == $BIT oifname $OUT masquerade\n"
 		  : "delete chain inet arrd nat\n",

@@ -7,7 +7,7 @@
  * the exit's site is the realm of the half that the packet is for (choose_exit).
  *
  * A batch is looked up as a whole, so that the flow table can prefetch. A packet whose flow an earlier packet
- * of the same batch began is found again by fs_begin.
+ * of the same batch began is found again by fs_begin; one whose flow an earlier one ended has none any more.
  */
 #include "gateway/address.h"
 #include "gateway/frag.h"
@@ -358,8 +358,11 @@ void forward_batch(struct path *path, unsigned n)
 	}
 	for (unsigned i = 0; i < n; i++) {
 		struct item *it = &path->item[i];
-		enum drop d = forward_one(path, it);
+		enum drop d;
 
+		if (!fs_still(fs, it->hit, &it->fp.key))
+			it->hit.flow = FS_NONE;
+		d = forward_one(path, it);
 		if (d)
 			path_drop(path, it->from, d, it->fp.packets);
 	}

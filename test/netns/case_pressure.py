@@ -91,6 +91,7 @@ def floods(c, nat, kinds):
             c.check(f["answers"] > 3000, f"the flood of {kind} was not answered: {f}")
         c.equal(f["foreign"], 0, f"packets of others that the flood's branch got during {kind}")
         t1 = net.gateway.tunnel_drops("t1")
+        c.check("other_site" not in t1, f"nothing of the flood was for another site: {t1}")
         c.say(f"{kind}: {f['sent'] * 1000 // f['ms']} packets/s, {f['answers']} answers; table {status['flows']['used']} used, "
               f"{stats['quarantined']} quarantined; begun {stats['created'] - before['created']}, "
               f"evicted {stats['evicted'] - before['evicted']}; t1 dropped {t1}")

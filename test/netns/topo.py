@@ -215,6 +215,9 @@ class Net:
         # Thousands connect at once.
         self.inet.sysctl({"net/core/somaxconn": 65535, "net/ipv4/tcp_max_syn_backlog": 65535})
         c.veth(self.inet, "eth0", self.gw, "eth0")
+        # A queue, as a server's network card has one: without it the kernel tells TCP of every packet that the other side is
+        # too busy for, and a connection whose SYN-ACK is told so when it is sent again is forgotten, and reset later.
+        self.inet.run("tc qdisc add dev eth0 root pfifo limit 1000".split())
         self.inet.ip(f"addr add {SERVER}/32 dev lo", f"addr add {SERVER6}/128 dev lo nodad",
                      f"addr add {ROUTER}/24 dev eth0", f"addr add {ROUTER6}/64 dev eth0 nodad", "link set eth0 up",
                      f"route add default via {GW_EGRESS} src {SERVER}",
