@@ -34,9 +34,10 @@ def wait_for(what, ready, seconds=15.0, every=0.05):
 
 
 class Rig:
-    """Namespaces and processes, all of which go away with close()."""
+    """Namespaces and processes, all of which go away with close(). build: where our programs are."""
 
-    def __init__(self):
+    def __init__(self, build):
+        self.build = build
         self.dir = tempfile.mkdtemp(prefix="arrd-bench-")
         self.spaces, self.procs, self.files = [], [], []
 
@@ -94,13 +95,13 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig_of(script):
+def rig_of(script, build):
     """A rig for a `with`; what goes wrong in it ends the program, with the logs of all processes."""
     def end(*_):
         sys.exit(f"{script}: ended by a signal")
 
     signal.signal(signal.SIGTERM, end)
-    rig = Rig()
+    rig = Rig(build)
     try:
         yield rig
     except (RuntimeError, subprocess.TimeoutExpired, OSError, LookupError, ValueError) as e:
@@ -126,7 +127,7 @@ class Pair:
         self.rig.start(self.b, "iperf3", "-s", log=f"iperf3-{self.b}.log")
         wait_for("iperf3 listens", lambda: "LISTEN" in run("ip", "netns", "exec", self.b, "ss", "-Htln", "sport = :5201").stdout)
 
-    def measure(self, streams, reverse, seconds):
+    def tcp(self, streams, reverse, seconds):
         """Mb/s that the receiver got."""
         cmd = ["ip", "netns", "exec", self.a, "iperf3", "-J", "-c", "10.31.0.2", "-B", "10.31.0.1", "-t", str(seconds),
                "-P", str(streams)] + (["-R"] if reverse else [])
@@ -134,6 +135,20 @@ class Pair:
         if "sum_received" not in out["end"]:
             raise RuntimeError(f"iperf3 in {self.a}: {out.get('error', 'no result')}")
         return out["end"]["sum_received"]["bits_per_second"] / 1e6
+
+    def small(self, seconds):
+        """UDP packets a second that the receiver got, while the sender sends as fast as it can."""
+        return pktrate(self.rig.build, "udp", self.a, self.b, "10.31.0.1", "10.31.0.2", SMALL, seconds)
+
+
+SMALL = 64  # octets of an IPv4 packet
+
+# What each kind of pair is measured by: a name, its unit, and how.
+CASES = [("tcp1_fwd", "Mb/s", lambda pair, seconds: pair.tcp(1, False, seconds)),
+         ("tcp1_rev", "Mb/s", lambda pair, seconds: pair.tcp(1, True, seconds)),
+         ("tcp4_fwd", "Mb/s", lambda pair, seconds: pair.tcp(4, False, seconds)),
+         ("tcp4_rev", "Mb/s", lambda pair, seconds: pair.tcp(4, True, seconds)),
+         ("udp64", "packets/s", lambda pair, seconds: pair.small(seconds))]
 
 
 def start_arrd(rig, build, ns, me, tunnels, folder=None):
@@ -174,13 +189,35 @@ class Arrd(Pair):
         self.serve()
 
 
+def rss_kib(p):
+    with open(f"/proc/{p.pid}/status") as f:
+        return int(next(line for line in f if line.startswith("VmRSS:")).split()[1])
+
+
+def tunnels_up(build, control):
+    r = run(os.path.join(build, "arrctl"), "-s", control, "--json", "status", check=False)
+    return json.loads(r.stdout)["tunnels"]["up"] if r.returncode == 0 else -1
+
+
 RAW_LIMIT = "raw socket to raw socket, one packet of this size a time"
 
 
-def raw_limit(build, a, b, net, outer):
-    """TCP payload in Mb/s that so many raw packets of outer octets a second from a to b would carry."""
-    pps = float(run(os.path.join(build, "bench", "rawlim"), a, b, f"{net}.1", f"{net}.2", str(outer), "2").stdout)
-    return pps * (MTU - 52) * 8 / 1e6
+def pktrate(build, *args):
+    """Packets a second; see pktrate.c."""
+    return float(run(os.path.join(build, "bench", "pktrate"), *map(str, args), timeout=60).stdout)
+
+
+def raw_limit(build, a, b, net, more):
+    """What raw sockets get from a to b, by the units of CASES, where a tunnel adds more octets to a packet: TCP payload in Mb/s that
+    so many full packets a second would carry, and small packets a second."""
+    def rate(size):
+        return pktrate(build, "gre", a, b, f"{net}.1", f"{net}.2", size + more, 2)
+    return {"Mb/s": rate(MTU) * (MTU - 52) * 8 / 1e6, "packets/s": rate(SMALL)}
+
+
+def limit_of(limits, unit):
+    """For a result: the median of what raw_limit said."""
+    return {"limit": round(statistics.median(one[unit] for one in limits), 1), "limit_name": RAW_LIMIT}
 
 
 def result(name, unit, ours, peer=None, peer_name=None, digits=1, **more):

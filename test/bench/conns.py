@@ -118,7 +118,7 @@ def main():
     seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 4
 
     ours, plain = [], []
-    with rig_of("conns.py") as rig:
+    with rig_of("conns.py", build) as rig:
         pairs = ((ours, Arrd(rig, build)), (plain, Plain(rig, build)))
         for n in range(rounds):
             for values, path in pairs if n % 2 == 0 else pairs[::-1]:

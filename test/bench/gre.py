@@ -8,24 +8,21 @@
   iperf3 10.31.0.1 - br-lan - OVS - br-phy 10.93.0.1 ===veth=== 10.93.0.2 br-phy - OVS - br-lan - 10.31.0.2 iperf3
       [namespace arrd-bench-oa]                                    [namespace arrd-bench-ob]
 
-  rawlim 10.94.0.1 ===veth=== 10.94.0.2 rawlim
+  pktrate 10.94.0.1 ===veth=== 10.94.0.2 pktrate     what raw sockets can do
       [namespace arrd-bench-la]   [namespace arrd-bench-lb]
 
 Both pairs stand the whole time; only one is under load at any moment. The measurements alternate: each round takes
 every case once with arrd, once with Open vSwitch, and once the limit. See README.md for the method.
 
-usage: gre.py BUILD [ROUNDS [SECONDS]]      as root; BUILD holds arrd, arrctl, bench/rawlim; BUILD/bench/gre.json is written
+usage: gre.py BUILD [ROUNDS [SECONDS]]      as root; BUILD holds arrd, arrctl, bench/pktrate; BUILD/bench/gre.json is written
 """
 import os
-import statistics
 import sys
 
-from benchlib import MTU, RAW_LIMIT, Arrd, Pair, raw_limit, result, rig_of, run, wait_for, write_results
+from benchlib import CASES, MTU, Arrd, Pair, limit_of, raw_limit, result, rig_of, run, wait_for, write_results
 
 KEY = 4242
-OUTER = MTU + 20 + 8  # IPv4, GRE with key
-CASES = [("gre_tcp1_fwd", 1, False), ("gre_tcp1_rev", 1, True), ("gre_tcp4_fwd", 4, False), ("gre_tcp4_rev", 4, True)]
-
+MORE = 20 + 8  # octets: IPv4, GRE with key
 
 
 def tunnel(me, other):
@@ -95,20 +92,19 @@ def main():
 
     ours, peers = ({name: [] for name, _, _ in CASES} for _ in range(2))
     limits = []
-    with rig_of("gre.py") as rig:
+    with rig_of("gre.py", build) as rig:
         arrd, ovs = Arrd(rig, build, "", "10.92.0", tunnel), OpenVSwitch(rig)
         la, lb = rig.pair("l", "10.94.0")
         for n in range(rounds):
-            for name, streams, reverse in CASES:
-                ours[name].append(arrd.measure(streams, reverse, seconds))
-                peers[name].append(ovs.measure(streams, reverse, seconds))
-                print(f"round {n + 1} of {rounds}: {name}: {ours[name][-1]:.0f} Mb/s, Open vSwitch {peers[name][-1]:.0f}",
+            for name, unit, how in CASES:
+                ours[name].append(how(arrd, seconds))
+                peers[name].append(how(ovs, seconds))
+                print(f"round {n + 1} of {rounds}: {name}: {ours[name][-1]:.0f} {unit}, Open vSwitch {peers[name][-1]:.0f}",
                       file=sys.stderr, flush=True)
-            limits.append(raw_limit(build, la, lb, "10.94.0", OUTER))
+            limits.append(raw_limit(build, la, lb, "10.94.0", MORE))
     write_results(build, "gre", [
-        result(name, "Mb/s", ours[name], peers[name], "Open vSwitch userspace GRE",
-               limit=round(statistics.median(limits), 1), limit_name=RAW_LIMIT)
-        for name, _, _ in CASES])
+        result(f"gre_{name}", unit, ours[name], peers[name], "Open vSwitch userspace GRE", **limit_of(limits, unit))
+        for name, unit, _ in CASES])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ and 1000 tunnels: handshakes a second, memory
   iperf3 10.31.0.1 - wg - wireguard-go A - 10.94.0.1 ===veth=== 10.94.0.2 - wireguard-go B - wg - 10.31.0.2 iperf3
       [namespace arrd-bench-wa]                               [namespace arrd-bench-wb]
 
-  rawlim 10.95.0.1 ===veth=== 10.95.0.2 rawlim     what raw sockets can do, for IP protocol 50
+  pktrate 10.95.0.1 ===veth=== 10.95.0.2 pktrate   what raw sockets can do, for IP protocol 50
       [namespace arrd-bench-la]   [namespace arrd-bench-lb]
 
   arrd A, initiate = yes: 1000 tunnels - 10.96.1.1 to 10.96.4.250 ===veth=== 10.96.0.2 - arrd B, remote = any: 1000 tunnels
@@ -23,11 +23,10 @@ and 1000 tunnels: handshakes a second, memory
 All pairs but the last stand the whole time; only one is under load at any moment. The measurements alternate: each round
 takes every case once with each. See README.md for the method.
 
-usage: ipsec.py BUILD [ROUNDS [SECONDS [PART]...]]      as root; BUILD holds arrd, arrctl, bench/rawlim;
+usage: ipsec.py BUILD [ROUNDS [SECONDS [PART]...]]      as root; BUILD holds arrd, arrctl, bench/pktrate;
        BUILD/bench/ipsec.json is written
        PART: udp_aes256gcm, udp_aes128gcm, esp_aes256gcm, handshakes, peers (no arrd: the peers alone); all but the last
 """
-import json
 import os
 import re
 import statistics
@@ -35,14 +34,13 @@ import subprocess
 import sys
 import time
 
-from benchlib import (MTU, RAW_LIMIT, Arrd, Pair, raw_limit, result, rig_of, run, start_arrd, wait_for,
-                      write_results)
+from benchlib import (CASES, MTU, Arrd, Pair, limit_of, raw_limit, result, rig_of, rss_kib, run, start_arrd, tunnels_up,
+                      wait_for, write_results)
 
-CASES = [("tcp1_fwd", 1, False), ("tcp1_rev", 1, True), ("tcp4_fwd", 4, False), ("tcp4_rev", 4, True)]
 # part of the name, ESP proposal, UDP around it, namespaces, network
 OURS = [("udp_aes256gcm", "aes256gcm16", True, "u256", "10.92.1"), ("udp_aes128gcm", "aes128gcm16", True, "u128", "10.92.2"),
         ("esp_aes256gcm", "aes256gcm16", False, "e", "10.92.3")]
-RAW = MTU + 20 + 8 + 8 + 4 + 16  # an ESP packet without UDP: IPv4, ESP header, IV, trailer, ICV
+MORE = 20 + 8 + 8 + 4 + 16  # octets of ESP without UDP: IPv4, ESP header, IV, trailer, ICV
 SWAN, WG = "kernel-libipsec", "wireguard-go"
 MARKS = {SWAN: 3, WG: 2}  # the least ratio that is wanted
 SECRET = "not a secret, only a benchmark"
@@ -203,16 +201,6 @@ def check_wire(pair, encap):
     pair.rig.procs.remove(p)
 
 
-def rss_kib(p):
-    with open(f"/proc/{p.pid}/status") as f:
-        return int(next(line for line in f if line.startswith("VmRSS:")).split()[1])
-
-
-def tunnels_up(build, control):
-    r = run(os.path.join(build, "arrctl"), "-s", control, "--json", "status", check=False)
-    return json.loads(r.stdout)["tunnels"]["up"] if r.returncode == 0 else -1
-
-
 class Handshakes:
     """1000 branches, each with an address, an identity and a key of its own, all at once. Default options, but for MOBIKE:
     one machine plays all of them, and would offer each time all 1000 addresses."""
@@ -272,13 +260,13 @@ mtu = {MTU}
 
 class Measured:
     def __init__(self):
-        self.tcp = {}  # (who, case): Mb/s of each round; who is "arrd PART", "kernel-libipsec PROPOSAL", "wireguard-go"
+        self.rates = {}  # (who, case): of each round; who is "arrd PART", "kernel-libipsec PROPOSAL", "wireguard-go"
         self.limits, self.handshakes, self.notes = [], [], {}
 
 
 def measure(build, rounds, seconds, parts):
     tcp, m = [o for o in OURS if o[0] in parts or "peers" in parts], Measured()
-    with rig_of("ipsec.py") as rig:
+    with rig_of("ipsec.py", build) as rig:
         who = {f"arrd {o[0]}": arrd_pair(rig, build, *o[1:]) for o in tcp if o[0] in parts}
         who |= {f"{SWAN} {esp}": Libipsec(rig, f"s{n}", f"10.93.{n}", esp) for n, esp in enumerate(sorted({o[1] for o in tcp}))}
         if tcp:
@@ -290,13 +278,13 @@ def measure(build, rounds, seconds, parts):
             def say(text, n=n):
                 print(f"round {n + 1} of {rounds}: {text}", file=sys.stderr, flush=True)
 
-            for case, streams, reverse in CASES if tcp else []:
-                now = {name: pair.measure(streams, reverse, seconds) for name, pair in who.items()}
+            for case, unit, how in CASES if tcp else []:
+                now = {name: how(pair, seconds) for name, pair in who.items()}
                 for name, rate in now.items():
-                    m.tcp.setdefault((name, case), []).append(rate)
-                say(f"{case}, Mb/s: " + ", ".join(f"{name} {rate:.0f}" for name, rate in now.items()))
+                    m.rates.setdefault((name, case), []).append(rate)
+                say(f"{case}, {unit}: " + ", ".join(f"{name} {rate:.0f}" for name, rate in now.items()))
             if raw:
-                m.limits.append(raw_limit(build, *raw, "10.95.0", RAW))
+                m.limits.append(raw_limit(build, *raw, "10.95.0", MORE))
             if many:
                 m.handshakes.append(many.measure())
                 say("%.0f handshakes/s, responder %d KiB before, %d after" % m.handshakes[-1])
@@ -305,12 +293,12 @@ def measure(build, rounds, seconds, parts):
 
 def results_of(m):
     results = []
-    for name, esp, encap, *_ in [o for o in OURS if (f"arrd {o[0]}", CASES[0][0]) in m.tcp]:
-        limit = {} if encap else {"limit": round(statistics.median(m.limits), 1), "limit_name": RAW_LIMIT}
-        for case, *_ in CASES:
+    for name, esp, encap, *_ in [o for o in OURS if (f"arrd {o[0]}", CASES[0][0]) in m.rates]:
+        for case, unit, _ in CASES:
             for peer, who in ((SWAN, f"{SWAN} {esp}"), (WG, WG)):
-                results.append(result(f"ipsec_{name}_{case}", "Mb/s", m.tcp[f"arrd {name}", case], m.tcp[who, case], peer,
-                                      mark=MARKS[peer], peer_note=m.notes[peer], **limit))
+                results.append(result(f"ipsec_{name}_{case}", unit, m.rates[f"arrd {name}", case], m.rates[who, case], peer,
+                                      mark=MARKS[peer], peer_note=m.notes[peer],
+                                      **({} if encap else limit_of(m.limits, unit))))
     if m.handshakes:
         rate, before, after = zip(*m.handshakes)
         results += [result("ipsec_handshakes_per_s", "1/s", rate),
@@ -333,8 +321,8 @@ def main():
         write_results(build, "ipsec", results)
     for peer, note in m.notes.items():
         print(f"{peer}: {note}", file=sys.stderr)
-    for (name, case), v in sorted(m.tcp.items()):
-        print(f"{name:28} {case}: median {statistics.median(v):5.0f} Mb/s, min {min(v):5.0f}, max {max(v):5.0f}",
+    for (name, case), v in sorted(m.rates.items()):
+        print(f"{name:28} {case}: median {statistics.median(v):5.0f}, min {min(v):5.0f}, max {max(v):5.0f}",
               file=sys.stderr)
     print(f"in {time.monotonic() - begin:.0f} s", file=sys.stderr)
 

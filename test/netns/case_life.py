@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reload, restart and crash, under traffic."""
 import json
+import mmap
 import os
 import shutil
 import signal
 import socket
+import struct
 import time
 
 import packets
@@ -19,9 +21,8 @@ class Downloads:
 
     def __init__(self, c, net, server=topo.SERVER):
         self.c, self.net = c, net
-        self.p = net.tagclient("--download", "--progress", "--count", 1, "--first-port", 45000, port=topo.SLOW,
-                               server=server,
-                               name="download")
+        self.p = net.tagclient("--download", "--progress", "--count", 1, "--first-port", 45000, "--apart", 400,
+                               port=topo.SLOW, server=server, name="download")
         self.go_on(10, "the downloads to begin")
 
     def octets(self):
@@ -272,16 +273,8 @@ def upgrade_masqueraded(c):
     away_and_back(c, "masquerade", upgrade)
 
 
-@case(limit=40)
-def lost_table_inherits_nothing(c):
-    """
-        br1: 10.0.1.5:45000, its connection as it is \\
-                                                      gw, masquerade (kill -9, flow table deleted, start) -- inet
-        br2: 10.0.1.5:45000, its own translated ---- /
-
-    Without its flow table arrd starts empty, and so must the kernel: br2, which speaks first, gets nothing of br1's
-    connection, although its segments look like br1's now. New connections work.
-    """
+def nothing_is_inherited(c, harm):
+    """Both branches have a connection from equal tuples; arrd is killed, its flow table harmed, and arrd started again."""
     net = topo.Net(c, nat="masquerade")
     net.tagserver()
     net.wirewatch(private="10.0.0.0/8")
@@ -300,15 +293,51 @@ def lost_table_inherits_nothing(c):
         servers[i].recv(100)
     ear = packets.Ear(net.branches[2], "tun0", lambda s: s.proto == packets.TCP and s.sport == 5000)
     net.gateway.kill()
-    c.shell(["rm", net.gateway.dir + "/state/flows"])
+    harm(net.gateway.dir + "/state/flows")
     servers[1].sendall(b"for br1 alone")  # is sent again and again, until somebody takes it
     net.gateway.start()
     hosts[2].sendall(b"from br2")
-    c.wait(lambda: net.gateway.flows_of(site="s2", proto="tcp"), 5, "br2's flow to be picked up")
+    c.wait(lambda: net.gateway.flows_of(site="s2", proto="tcp"), 5, "a flow of br2")
     p = net.tagclient("--count", 20, "--requests", 5, name="afterwards")
     c.equal(p.wait(20), 0, f"new connections: {p.output()[-300:]} {p.errors()[-300:]}")
     c.never(lambda: any(b"br1" in s.data for s in ear.listen()), 1, "br2 got what was for br1")
     net.judged()
+    return net
+
+
+@case(limit=40)
+def lost_table_inherits_nothing(c):
+    """
+        br1: 10.0.1.5:45000, its connection as it is \\
+                                                      gw, masquerade (kill -9, flow table deleted, start) -- inet
+        br2: 10.0.1.5:45000, its own translated ---- /
+
+    Without its flow table arrd starts empty, and so must the kernel: br2, which speaks first, gets nothing of br1's
+    connection, although its segments look like br1's now. New connections work.
+    """
+    nothing_is_inherited(c, os.unlink)
+
+
+@case(limit=40)
+def damaged_table_inherits_nothing(c):
+    """
+        br1: 10.0.1.5:45000, its connection as it is \\
+                                                      gw, masquerade (kill -9, br1's record damaged, start) -- inet
+        br2: 10.0.1.5:45000, its own translated ---- /
+
+    A record that was damaged is dropped, as the log says, and no kill leaves one like that: so the kernel's entries go, too.
+    br2 gets nothing of br1's connection.
+    """
+    ports = struct.pack("!HHH", 45000, 5000, 45000)  # initiator, responder, initiator as the other side sees it
+
+    def harm(path):
+        with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as octets:
+            at = octets.find(ports)
+            c.check(at > 0 and octets.find(ports, at + 1) < 0, "br1's record is not the one that has these ports")
+            octets[at + 2] ^= 1
+    net = nothing_is_inherited(c, harm)
+    log = net.gateway.process.errors()
+    c.check("1 torn records dropped" in log, f"the log does not tell of the record: {log[-500:]}")
 
 
 @case()

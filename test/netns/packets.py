@@ -146,7 +146,7 @@ class Ear:
 
     def __init__(self, ns, dev, match=lambda seen: True, sent=False):
         self.case, self.match, self.sent = ns.case, match, sent
-        self.socket = ns.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+        self.socket = ns.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)  # else it hears all interfaces until it is bound
         self.socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
         self.socket.bind((dev, 3))
         self.socket.setblocking(False)

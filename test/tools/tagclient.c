@@ -3,12 +3,14 @@
  *
  *	tagclient --branch NETNS:TAG … --bind ADDR --server ADDR --port PORT [--proto tcp|udp|ping]
  *	          [--first-port N] [--count N] [--requests N] [--octets N] [--timeout SECONDS] [--pace N]
- *	          [--in-flight N] [--padded] [--download] [--progress]
+ *	          [--apart MS] [--in-flight N] [--padded] [--download] [--progress]
  *
  * Each branch opens `count` sockets, bound to ADDR and the ports (for ping: ids) from first-port on: every
  * branch the same. TCP: nobody asks before all are connected, then each asks `requests` times for `octets`, and
  * checks every octet of the answers. UDP, ping: the next request goes out when the answer is there, or counts
  * as lost after `timeout`; nothing is sent again. pace: sockets opened a millisecond (0: all at once).
+ * apart: so long between one and the next; one kernel's equal tuples have sequence numbers that differ by the time alone, 2^20
+ * in 67 ms, where those of two hosts have nothing in common.
  * in-flight: requests not answered yet, over all connections (0: one for each), so that it is the gateway that
  * is tested and not the length of somebody's queue.
  *
@@ -65,7 +67,7 @@ static struct {
 	enum proto proto;
 	const char *bind, *server;
 	uint16_t port, first_port;
-	uint32_t count, requests, octets, pace, in_flight;
+	uint32_t count, requests, octets, pace, apart, in_flight;
 	uint64_t timeout_ms;
 	bool padded, download, progress;
 } o = {.first_port = 40000, .count = 1, .requests = 1, .octets = 1024, .timeout_ms = 20000};
@@ -393,8 +395,8 @@ static void parse(int argc, char **argv)
 		{"server", 1, NULL, 's'}, {"port", 1, NULL, 'p'}, {"proto", 1, NULL, 'P'},
 		{"first-port", 1, NULL, 'f'}, {"count", 1, NULL, 'c'}, {"requests", 1, NULL, 'r'},
 		{"octets", 1, NULL, 'o'}, {"timeout", 1, NULL, 't'}, {"pace", 1, NULL, 'a'},
-		{"in-flight", 1, NULL, 'i'}, {"padded", 0, NULL, 'x'}, {"download", 0, NULL, 'd'},
-		{"progress", 0, NULL, 'g'}, {0}};
+		{"apart", 1, NULL, 'A'}, {"in-flight", 1, NULL, 'i'}, {"padded", 0, NULL, 'x'},
+		{"download", 0, NULL, 'd'}, {"progress", 0, NULL, 'g'}, {0}};
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -432,6 +434,9 @@ static void parse(int argc, char **argv)
 		case 'a':
 			o.pace = (uint32_t)number(optarg, 10000);
 			break;
+		case 'A':
+			o.apart = (uint32_t)number(optarg, 10000);
+			break;
 		case 'i':
 			o.in_flight = (uint32_t)number(optarg, 100000);
 			break;
@@ -457,7 +462,7 @@ static void parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct rlimit files = {65536, 65536};
-	uint64_t shown = now_ms(), checked = shown;
+	uint64_t shown = now_ms(), checked = shown, next = shown;
 	unsigned peak = 0;
 	bool asking = false;
 
@@ -477,7 +482,12 @@ int main(int argc, char **argv)
 	stop_on_signals();
 	while (finished < nconns && !stop_asked()) {
 		struct epoll_event ev[256];
-		begin_some(o.pace ? o.pace : nconns);
+		if (!o.apart) {
+			begin_some(o.pace ? o.pace : nconns);
+		} else if (now_ms() >= next) {
+			begin_some(1);
+			next += o.apart;
+		}
 		int n = epoll_wait(ep, ev, 256, begun < nconns ? 1 : 50);
 		for (int i = 0; i < n; i++) {
 			struct conn *c = ev[i].data.ptr;

@@ -126,6 +126,14 @@ static inline uint32_t tags_at(const struct pkt *p)
 	return p->t.proto == IPPROTO_SCTP ? p->l4 + SCTP_FRONT : p->payload;
 }
 
+static inline struct addr addr4_at(const uint8_t *b)
+{
+	uint32_t a;
+
+	memcpy(&a, b, sizeof(a));
+	return addr_from4(a);
+}
+
 /* All checksums of a whole packet without options or extension headers, by slow arithmetic. */
 static inline void slow_check(const uint8_t *b, uint32_t len)
 {
@@ -135,8 +143,8 @@ static inline void slow_check(const uint8_t *b, uint32_t len)
 	if (s.ver == 4) {
 		assert_int_equal(slow_sum(0, b, 20), 0xffff);
 		assert_int_equal(be16_get(b + 2), len);
-		s.src = addr_from4(*(const uint32_t *)(const void *)(b + 12));
-		s.dst = addr_from4(*(const uint32_t *)(const void *)(b + 16));
+		s.src = addr4_at(b + 12);
+		s.dst = addr4_at(b + 16);
 	} else {
 		assert_int_equal(be16_get(b + 4) + 40, len);
 		s.src = addr_from6(b + 8);
@@ -179,8 +187,8 @@ static inline struct piece piece_read(const uint8_t *b, uint32_t len)
 	struct piece f = {.ver = b[0] >> 4, .proto = b[0] >> 4 == 4 ? b[9] : b[6]};
 
 	if (f.ver == 4) {
-		f.src = addr_from4(*(const uint32_t *)(const void *)(b + 12));
-		f.dst = addr_from4(*(const uint32_t *)(const void *)(b + 16));
+		f.src = addr4_at(b + 12);
+		f.dst = addr4_at(b + 16);
 		f.id = be16_get(b + 4);
 		f.off = (be16_get(b + 6) & 0x1fffu) * 8;
 		f.more = be16_get(b + 6) & 0x2000;
