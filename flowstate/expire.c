@@ -48,15 +48,6 @@ void expire_set_state(struct flowstate *fs, uint32_t i, enum fs_state next)
 		rehang(fs, i);
 }
 
-/* Does the kernel keep its entry for a flow whose time is over here? Its time for it is the state's, as that was when the
- * flow began: neither pressure nor another configuration makes it shorter there. */
-static bool kernel_outlives(const struct flowstate *fs, uint32_t i)
-{
-	const struct flow_body *b = body_of(fs, i);
-	return b->created <= fs->times_since ||
-	       (uint64_t)b->seen + fs->timeout[head_of(fs, i)->state] > fs->now;
-}
-
 void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 {
 	struct flow_head *h = head_of(fs, i);
@@ -64,8 +55,8 @@ void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 	bool early = why != FS_END_EXPIRED;
 	assert(is_live(h));
 	tell(fs, &(struct fs_event){.kind = early ? FS_EVENT_EVICT : FS_EVENT_EXPIRE, .why = why, .flow = i});
-	if (fs->early_end && (early || kernel_outlives(fs, i)))
-		fs->early_end(fs->early_end_arg, i, why == FS_END_TABLE_FULL);
+	if (fs->on_end)
+		fs->on_end(fs->on_end_arg, i, why == FS_END_TABLE_FULL);
 	if (early)
 		fs->stats.evicted++;
 	else
@@ -88,8 +79,8 @@ void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why)
 void expire_release(struct flowstate *fs, uint32_t i)
 {
 	/* Of an earlier run, which may have been killed between the end of the flow and what the owner had to do. */
-	if (body_of(fs, i)->seen <= fs->adopted && fs->early_end)
-		fs->early_end(fs->early_end_arg, i, false);
+	if (body_of(fs, i)->seen <= fs->adopted && fs->on_end)
+		fs->on_end(fs->on_end_arg, i, true);
 	record_free(fs, i);
 }
 
@@ -111,10 +102,10 @@ void expire_stale(struct flowstate *fs)
 /* ---- a tick --------------------------------------------------------------------------------------------- */
 
 /* What things cost, in records of a budget: one that comes up by the wheel is four lines of memory at random places.
- * One that a sweep passes by lies beside the one before. What the owner does for an early end is a request to
+ * One that a sweep passes by lies beside the one before. What the owner does when one ends is a request to
  * the kernel, of a microsecond. */
 #define SWEPT_A_RECORD 8
-#define EARLY_COSTS    7
+#define END_COSTS      7
 
 struct work {
 	unsigned left;  /* of the budget */
@@ -164,7 +155,7 @@ static void sweep(struct flowstate *fs, struct work *w)
 		if (is_live(h) && names_gone(&fs->names, h)) {
 			expire_end(fs, i, FS_END_REMOVED);
 			w->ended++;
-			spend(w, 1 + EARLY_COSTS);
+			spend(w, 1 + END_COSTS);
 		} else if (rehangs) {
 			rehang(fs, i);
 			spend(w, 1);
@@ -183,14 +174,14 @@ static void examine(struct flowstate *fs, uint32_t i, struct work *w)
 		return;
 	}
 	if (is_live(head_of(fs, i))) {
-		if (fs->early_end && kernel_outlives(fs, i))
-			spend(w, EARLY_COSTS);
+		if (fs->on_end)
+			spend(w, END_COSTS);
 		expire_end(fs, i, FS_END_EXPIRED);
 		w->ended++;
 		return;
 	}
 	if (body_of(fs, i)->seen <= fs->adopted)
-		spend(w, EARLY_COSTS);
+		spend(w, END_COSTS);
 	expire_release(fs, i);
 }
 
@@ -296,10 +287,10 @@ const char *fs_end_name(enum fs_end_why why)
 	return why < FS_END_COUNT ? end_names[why] : "";
 }
 
-void fs_on_early_end(struct flowstate *fs, fs_end_cb *cb, void *arg)
+void fs_on_end(struct flowstate *fs, fs_end_cb *cb, void *arg)
 {
-	fs->early_end = cb;
-	fs->early_end_arg = arg;
+	fs->on_end = cb;
+	fs->on_end_arg = arg;
 }
 
 void fs_on_event(struct flowstate *fs, unsigned kinds, fs_event_cb *cb, void *arg)

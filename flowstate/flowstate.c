@@ -166,7 +166,7 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 	if (err)
 		goto no_index;
 	if (rep->kind == FS_OPEN_ADOPTED)
-		fs->adopted = fs->times_since = fs->now;
+		fs->adopted = fs->now;
 	*out = fs;
 	return 0;
 
@@ -190,10 +190,8 @@ void fs_close(struct flowstate *fs)
 void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg)
 {
 	bool nat = fs->nat != cfg->nat || memcmp(fs->nat_pool, cfg->nat_pool, sizeof(fs->nat_pool)) != 0;
-	if (set_limits(fs, cfg)) {
-		fs->times_since = fs->now;
+	if (set_limits(fs, cfg))
 		expire_sweep(fs, true);
-	}
 	if (nat)
 		expire_stale(fs);
 }

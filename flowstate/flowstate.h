@@ -229,13 +229,13 @@ unsigned fs_tick(struct flowstate *fs, uint64_t now_ms, unsigned budget);
 /* More is due than the last call's budget lasted for: call again as soon as packets have been seen to. */
 bool fs_behind(const struct flowstate *fs);
 
-/* Called for each flow that ends before the kernel would let go of it, before its record changes: the owner deletes the
- * conntrack entry there. That is a flow which ends early (flush, unbind, evict, pressure), or which began when timeouts were
- * longer; not plain expiry. Also for each adopted record, before its tuple is open to other sites again: nobody knows whether
- * that was done in the earlier run. at_once: the record will be another flow's when this returns, so the entry must be gone by
+/* Called for each flow that ends, before its record changes: the owner deletes the kernel's conntrack entry. The kernel has
+ * timeouts of its own, but what it takes for a sign of life, and for which state, is not always what we do; and an entry that
+ * outlived its flow would take up the next one with that tuple, whosever it is. Also called for each adopted record, before its
+ * tuple is open to other sites again: nobody knows whether that was done in the earlier run. at_once: the record will be another flow's when this returns, so the entry must be gone by
  * then: a kill would leave nobody who knows of it. */
 typedef void fs_end_cb(void *arg, uint32_t flow, bool at_once);
-void fs_on_early_end(struct flowstate *fs, fs_end_cb *cb, void *arg);
+void fs_on_end(struct flowstate *fs, fs_end_cb *cb, void *arg);
 
 /* Ends one flow now; its reply tuple goes into quarantine. */
 void fs_end(struct flowstate *fs, uint32_t flow, uint64_t now_ms);

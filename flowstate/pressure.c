@@ -231,8 +231,8 @@ bool pressure_make_room(struct flowstate *fs, uint16_t site)
 		return false;
 	if (is_live(head_of(fs, i)))
 		expire_end(fs, i, FS_END_TABLE_FULL);
-	else if (fs->early_end) /* what was asked of the kernel when it ended may still be waiting */
-		fs->early_end(fs->early_end_arg, i, true);
+	else if (fs->on_end) /* what was asked of the kernel when it ended may still be waiting */
+		fs->on_end(fs->on_end_arg, i, true);
 	if (head_of(fs, i)->state == FS_QUARANTINE) { /* it is free where there is no quarantine */
 		close_halves(fs, i);
 		record_free(fs, i);

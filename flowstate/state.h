@@ -20,10 +20,8 @@ struct flowstate {
 	struct index index;
 	struct sip_key index_key;
 	sip_many_fn *sip_many;
-	uint32_t now; /* the latest that anyone told us */
-	uint32_t
-		times_since; /* since when the timeouts are what they are, or longer; 0: from the beginning */
-	uint32_t adopted;    /* when records of an earlier run were taken over, 0: there were none */
+	uint32_t now;     /* the latest that anyone told us */
+	uint32_t adopted; /* when records of an earlier run were taken over, 0: there were none */
 	uint32_t timeout[FS_STATE_COUNT];
 	bool tcp_loose;
 	uint32_t max_per_site, max_new_per_site; /* the latter a second; 0: no limit */
@@ -42,8 +40,8 @@ struct flowstate {
 	uint16_t nshards, shard;
 
 	struct fs_stats stats;
-	fs_end_cb *early_end;
-	void *early_end_arg;
+	fs_end_cb *on_end;
+	void *on_end_arg;
 	unsigned event_kinds; /* that somebody wants to hear of */
 	fs_event_cb *event;
 	void *event_arg;

@@ -215,7 +215,7 @@ static void depart(struct path *path, struct item *it, struct tunnel *exit)
 		enum drop d = tx_tunnel(path, &it->p, exit);
 
 		if (d)
-			path_drop(path, exit, d, pkt_segs(&it->p));
+			path_drop_out(path, exit, d, pkt_segs(&it->p));
 	} else if (it->p.frag_max) {
 		enum drop d = frag_to_tun(path, &it->p, it->from->site);
 

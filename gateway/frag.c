@@ -103,6 +103,8 @@ static enum drop judge(struct path *path, struct item *it, fs_id via, bool *is_i
 	d = pkt_parse(&it->p);
 	if (d)
 		return d;
+	if (it->p.frag) /* a fragment of a fragment */
+		return DROP_FRAGMENT_INVALID;
 	/* What the outer headers said of congestion is in it. */
 	if (it->from)
 		return it->from->ipsec ? rx_ipsec_inner(path, it, it->from, 0, is_item)

@@ -102,11 +102,13 @@ static void flow_config(const struct config *c, struct fs_config *f)
 	f->nat_share = c->egress.nat_share;
 }
 
-static void early_end(void *arg, uint32_t flow, bool at_once)
+static void on_end(void *arg, uint32_t flow, bool at_once)
 {
 	struct gateway *gw = arg;
 	struct fs_half h[2];
 
+	/* A packet of it that waits to be written would make the kernel's entry anew. */
+	path_write_joined(gw->path);
 	fs_half(gw->fs, flow, FS_ORIG, &h[0]);
 	fs_half(gw->fs, flow, FS_REPLY, &h[1]);
 	/* What conntrack calls original is the first packet as the TUN showed it. */
@@ -156,7 +158,7 @@ static int open_flows(struct gateway *gw, uint32_t max, char *err, size_t errlen
 			log_notice(
 				gw->log, "flows", NULL, "%d conntrack entries of an earlier run deleted", r);
 	}
-	fs_on_early_end(gw->fs, early_end, gw);
+	fs_on_end(gw->fs, on_end, gw);
 	return flow_events_open(&gw->events, gw);
 }
 

@@ -30,6 +30,12 @@ void path_drop(struct path *path, struct tunnel *t, enum drop d, uint32_t segs)
 	c->drops[d] += segs;
 }
 
+void path_drop_out(struct path *path, struct tunnel *t, enum drop d, uint32_t segs)
+{
+	path_drop(path, t, d, segs);
+	t->dropped_out += segs;
+}
+
 static const struct addr *gre_source(const struct tunnel *t, int family)
 {
 	bool is4 = family == AF_INET;
@@ -131,6 +137,12 @@ void path_to_tun(struct path *path, struct pkt *p, uint64_t owner)
 	(void)vnet_join_add(path->join, p, owner); /* there is room now */
 }
 
+void path_write_joined(struct path *path)
+{
+	if (path)
+		vnet_join_flush(path->join, write_group, path);
+}
+
 /* ---- batches ----------------------------------------------------------------------------------------- */
 
 static void flush(struct path *path)
@@ -138,7 +150,7 @@ static void flush(struct path *path)
 	/* A flow that ended in this batch and whose tuple another one took: the kernel forgets the first before it sees
 	 * a packet of the second. */
 	egress_flush(path->gw->egress);
-	vnet_join_flush(path->join, write_group, path);
+	path_write_joined(path);
 	tx_flush(path);
 	path->answers = 0;
 }

@@ -19,10 +19,10 @@
 #define KEEP_LEAST 256u
 #define MORE       4096u
 
-/* What a tunnel has brought. What was of no use counts twice. */
+/* What a tunnel has brought. What was of no use counts twice; what others sent to it, not at all. */
 static uint64_t brought(const struct tunnel *t)
 {
-	uint64_t n = t->count.rx_packets;
+	uint64_t n = t->count.rx_packets - t->dropped_out;
 
 	for (unsigned d = 0; d < DROP_COUNT; d++)
 		n += t->count.drops[d];

@@ -46,6 +46,7 @@ struct tunnel {
 			   reported */
 	uint64_t pmtu_until_ms;
 	uint64_t down_until_ms;
+	uint64_t dropped_out;    /* packets, of those that were to leave by it */
 	uint64_t police_seen;    /* packets, when police.c last looked */
 	uint64_t rx_last_ms;     /* something valid came */
 	uint32_t tx_seq, rx_seq; /* RFC 2890 2.2 */

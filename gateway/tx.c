@@ -133,7 +133,7 @@ static void queue_over(struct path *path, struct tunnel *t, const struct gre_hdr
 	}
 	d = tx_ipsec(path, t->over, t, has_header ? &what : NULL, next, part, 2 + n, outer_tos, octets);
 	if (d)
-		path_drop(path, t, d, 1);
+		path_drop_out(path, t, d, 1);
 }
 
 void tx_gre_header(struct path *path, struct tunnel *t, const struct gre_hdr *h)
@@ -157,7 +157,7 @@ static void queue_ipsec(struct path *path, const struct pkt *p, struct tunnel *t
 		d = tx_ipsec(path, t, t, &what, next, part, n, tos, octets);
 	}
 	if (d)
-		path_drop(path, t, d, 1);
+		path_drop_out(path, t, d, 1);
 }
 
 /* One wire packet: hlen octets at hdr, plen at payload. */
@@ -276,15 +276,15 @@ static void sent(struct path *path, struct txq *q, unsigned i)
 		return;
 	case EAGAIN:
 	case ENOBUFS:
-		path_drop(path, t, DROP_QUEUE_FULL, 1);
+		path_drop_out(path, t, DROP_QUEUE_FULL, 1);
 		return;
 	case EMSGSIZE:
 		tx_ask_mtu(path, t, &t->conf->local, &t->conf->remote);
-		path_drop(path, t, DROP_TOO_BIG, 1);
+		path_drop_out(path, t, DROP_TOO_BIG, 1);
 		return;
 	default:
 		t->down_until_ms = path->now + TUNNEL_DOWN_MS;
-		path_drop(path, t, DROP_SEND_ERROR, 1);
+		path_drop_out(path, t, DROP_SEND_ERROR, 1);
 		log_limited(path->gw->log, &t->loglim, path->now, LOG_LEVEL_WARNING, "tunnel", t->conf->name,
 			"cannot send: %s", strerror(q->tx[i].err));
 	}

@@ -198,7 +198,7 @@ static void sent(struct path *path, struct espq *q, unsigned r)
 		if (q->out[i].drop)
 			continue;
 		if (tx->failed >> nth++ & 1)
-			path_drop(path, q->inner[i], drop_of(tx->err), 1);
+			path_drop_out(path, q->inner[i], drop_of(tx->err), 1);
 		else
 			count_sent(path->gw->ipsec, i, path->now);
 	}
@@ -219,7 +219,7 @@ void tx_ipsec_flush(struct path *path)
 	esp_seal(s->crypto, q->out, q->n);
 	for (unsigned i = 0; i < q->n; i++)
 		if (q->out[i].drop)
-			path_drop(path, q->inner[i], q->out[i].drop, 1);
+			path_drop_out(path, q->inner[i], q->out[i].drop, 1);
 	runs = make_runs(q);
 	for (unsigned r = 0; r < runs; r = end) {
 		unsigned port = port_of(&q->tx[r]), family = addr_is4(&q->tx[r].remote.a) ? 0 : 1;

@@ -72,7 +72,8 @@ static int report(int64_t *ns, unsigned n, unsigned lost)
 		return 1;
 	}
 	qsort(ns, n, sizeof(*ns), by_size);
-	printf("%.1f %.1f %u\n", (double)ns[n / 2] / 1e3, (double)ns[(uint64_t)n * 99 / 100] / 1e3, lost);
+	unsigned half = n / 2, high = (unsigned)((uint64_t)n * 99 / 100);
+	printf("%.1f %.1f %u\n", (double)ns[half] / 1e3, (double)ns[high] / 1e3, lost);
 	return 0;
 }
 

@@ -201,7 +201,7 @@ static void *receive_all(void *arg)
 int main(int argc, char **argv)
 {
 	struct rig r = {.kind = KINDS};
-	pthread_t a, b;
+	pthread_t a, b = 0;
 
 	if (argc == 8)
 		for (r.kind = 0; r.kind < KINDS && strcmp(kinds[r.kind], argv[1]) != 0; r.kind++)

@@ -361,3 +361,31 @@ def ends_in_the_kernel_too(c):
     c.wait(lambda: net.gateway.json("stats")["flows"]["used"] < 10, 50, "the flows to end")
     c.check(time.monotonic() - started < 50, "they were not shortened, so nothing was tested")
     c.wait(lambda: net.gw.run(["conntrack", "-L", "-p", "udp"]).count("dport=9001") == 0, 3, "the kernel's entries to go")
+
+
+@case(limit=40, needs=("conntrack",))
+def expires_in_the_kernel_too(c):
+    """
+        br1: a connection -- gw, tcp_reset = 3 s, masquerade -- inet: RST in the window, but not at its edge
+
+    Linux goes on with such a connection when the branch has asked whether it is meant, and would for hours; arrd waits for an
+    answer to that. An entry that
+    stayed would take up the next flow with that tuple, whosever it is: with the flow the entry goes.
+    """
+    net = topo.Net(c, sites=1, nat="masquerade", cpe=False, flows={"tcp_reset": 3})
+    br, peer, server = packets.Branch(net, 1), Peer(net), "198.51.100.99"  # which is nobody's: no TCP answers
+
+    def entries():
+        return [line for line in net.gw.run(["conntrack", "-L", "-p", "tcp"]).splitlines() if "dport=9000" in line]
+    br.send(packets.tcp(topo.HOST, server, 4000, 9000, packets.SYN, seq=1000))
+    seen = peer.ear.wait(lambda s: s.dst == server, 3, "the SYN to arrive")
+    for flags, seq, ack in ((packets.SYN | packets.ACK, 1, 1001), (packets.RST, 502, 0)):
+        peer.send(packets.tcp(server, seen.src, 9000, seen.sport, flags, seq=seq, ack=ack), seen.src)
+        if flags & packets.SYN:
+            br.send(packets.tcp(topo.HOST, server, 4000, 9000, packets.ACK, seq=1001, ack=2))
+            c.wait(lambda: "ESTABLISHED" in "".join(entries()), 2, "the connection")
+    c.wait(lambda: any(f["state"] == "reset" for f in net.gateway.flows_of()), 2, "arrd to have seen the reset")
+    br.send(packets.tcp(topo.HOST, server, 4000, 9000, packets.ACK, seq=1001, ack=2))  # a challenge, RFC 5961
+    c.wait(lambda: any(int(e.split()[2]) > 60 for e in entries()), 2, "the kernel to go on for long, or nothing is tested")
+    c.wait(lambda: all(f["state"] == "quarantine" for f in net.gateway.flows_of()), 6, "the flow to end")
+    c.wait(lambda: not entries(), 1, "the kernel's entry to go")

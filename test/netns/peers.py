@@ -82,7 +82,7 @@ class Kernel:
             def done():
                 self.case.check(self.process.alive(), f"{self.name} died: {self.process.output()[-1500:]}")
                 return re.search(rf"^== {self.lines} (\d+)\s*$", self.process.output()[before:], re.M)
-            m = self.case.wait(done, 20, f"{self.name} to do {line!r}")
+            m = self.case.wait(done, 40, f"{self.name} to do {line!r}")
             said = self.process.output()[before:][:m.start()]
             if ok and m[1] != "0":
                 raise lab.Failure(f"{self.name}: {line}: status {m[1]}: {said}")

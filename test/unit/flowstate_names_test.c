@@ -23,7 +23,7 @@ static void test_names(void **state)
 	struct world w;
 	world_new(&w, NULL, 1000);
 	early = 0;
-	fs_on_early_end(w.fs, on_early_end, &w);
+	fs_on_end(w.fs, on_early_end, &w);
 	assert_string_equal(fs_name(w.fs, w.a1), "a1");
 	assert_string_equal(fs_name(w.fs, FS_ID_NONE), "");
 	assert_string_equal(fs_name(w.fs, w.a1 + 0x10000), "");
