@@ -10,7 +10,9 @@
 #include <malloc.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/user.h>
 #include <time.h>
 
 /* ---- at random moments ------------------------------------------------------------------------------------------ */
@@ -106,6 +108,7 @@ static void test_killed(void **state)
 	uint64_t flows = 0, torn = 0, filters = 0;
 	struct shared *sh = shared_new(100);
 	struct worker k = {.sh = sh};
+	struct fs_stats st;
 	struct world w;
 	print_message("ARRD_SEED=%u\n", seed);
 	unlink(path);
@@ -117,7 +120,8 @@ static void test_killed(void **state)
 		assert_true(pid >= 0);
 		if (pid == 0)
 			work_until_killed(sh, seed + round);
-		usleep((useconds_t)(random() % 6000));
+		usleep((useconds_t)(random() %
+				    30000)); /* a start takes some of it, with the filters in use most */
 		kill(pid, SIGKILL);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
@@ -127,6 +131,9 @@ static void test_killed(void **state)
 		torn += w.rep.torn;
 		filters += !closed_none(&w.fs->arena);
 		settle(&w, sh);
+		fs_get_stats(w.fs, &st);
+		if (round % 8 == 0) /* the next one begins with a full table, and fills the filters */
+			sh->cfg.max = st.used + st.quarantined + 1;
 		fs_close(w.fs);
 	}
 	print_message("%u kills, %llu operations, %llu flows taken over, %llu torn\n", kills,
@@ -259,6 +266,38 @@ static uint32_t judge_copy(int original, const struct snapshot *s, struct shared
 	return w.rep.torn;
 }
 
+/* A filter is cleared by millions of instructions, and of filters nothing is compared. If the process is about to, it does so in
+ * one go, and stops behind it. */
+static bool through_memset(pid_t pid)
+{
+#ifdef __x86_64__
+	struct user_regs_struct r;
+	long back, code;
+	int status;
+
+	if ((uintptr_t)ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user, regs.rip), NULL) !=
+		(uintptr_t)memset)
+		return false;
+	assert_int_equal(ptrace(PTRACE_GETREGS, pid, NULL, &r), 0);
+	if (r.rdx < CLOSED_FILTER_OCTETS / 64)
+		return false;
+	back = ptrace(PTRACE_PEEKTEXT, pid, r.rsp, NULL);
+	code = ptrace(PTRACE_PEEKTEXT, pid, back, NULL);
+	assert_int_equal(ptrace(PTRACE_POKETEXT, pid, back, (code & ~0xffl) | 0xcc), 0);
+	assert_int_equal(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
+	assert_int_equal(ptrace(PTRACE_POKETEXT, pid, back, code), 0);
+	assert_int_equal(ptrace(PTRACE_GETREGS, pid, NULL, &r), 0);
+	r.rip = (unsigned long)back;
+	assert_int_equal(ptrace(PTRACE_SETREGS, pid, NULL, &r), 0);
+	return true;
+#else
+	(void)pid;
+	return false;
+#endif
+}
+
 static void test_each_instruction(void **state)
 {
 	(void)state;
@@ -297,6 +336,8 @@ static void test_each_instruction(void **state)
 				judge_copy(fd, last, sh, 64);
 			states++;
 		}
+		if (!sh->quick && through_memset(pid))
+			continue;
 		assert_int_equal(ptrace(sh->quick ? PTRACE_CONT : PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		if (!WIFSTOPPED(status))
