@@ -283,7 +283,7 @@ static bool through_memset(pid_t pid)
 		return false;
 	back = ptrace(PTRACE_PEEKTEXT, pid, r.rsp, NULL);
 	code = ptrace(PTRACE_PEEKTEXT, pid, back, NULL);
-	assert_int_equal(ptrace(PTRACE_POKETEXT, pid, back, (code & ~0xffl) | 0xcc), 0);
+	assert_int_equal(ptrace(PTRACE_POKETEXT, pid, back, (code & ~0xffL) | 0xcc), 0);
 	assert_int_equal(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
