@@ -34,8 +34,8 @@
 
 #define BATCH      64
 #define SOCKBUF    (8 << 20)
-#define SIZE_MIN   (20 + 8 + 20)
-#define SIZE_MAX   9000
+#define PACKET_MIN (20 + 8 + 20)
+#define PACKET_MAX 9000
 #define PORT       5001
 #define WARM_UP_NS 300000000L
 
@@ -124,7 +124,7 @@ static size_t put_keyed(uint8_t *p, uint32_t size)
 
 static void *send_all(void *arg)
 {
-	static uint8_t packet[BATCH][SIZE_MAX + 8];
+	static uint8_t packet[BATCH][PACKET_MAX + 8];
 	struct rig *r = arg;
 	struct sockaddr_in to = name_of(r, &r->to);
 	struct iovec iov[BATCH];
@@ -165,7 +165,7 @@ static void *send_all(void *arg)
 
 static void *receive_all(void *arg)
 {
-	static uint8_t buf[BATCH][SIZE_MAX];
+	static uint8_t buf[BATCH][PACKET_MAX];
 	struct rig *r = arg;
 	struct iovec iov[BATCH];
 	struct mmsghdr mm[BATCH] = {0};
@@ -215,9 +215,10 @@ int main(int argc, char **argv)
 	r.tunnels = r.kind == KEYS ? (uint32_t)strtoul(argv[3], NULL, 10) : 1;
 	r.size = (uint32_t)strtoul(argv[6], NULL, 10);
 	r.seconds = strtod(argv[7], NULL);
-	if (r.size < SIZE_MIN || r.size > SIZE_MAX || r.seconds <= 0 || r.tunnels < 1 || r.tunnels > 65535) {
-		fprintf(stderr, "pktrate: SIZE is %d to %d, SECONDS above 0, TUNNELS 1 to 65535\n", SIZE_MIN,
-			SIZE_MAX);
+	if (r.size < PACKET_MIN || r.size > PACKET_MAX || r.seconds <= 0 || r.tunnels < 1 ||
+		r.tunnels > 65535) {
+		fprintf(stderr, "pktrate: SIZE is %d to %d, SECONDS above 0, TUNNELS 1 to 65535\n",
+			PACKET_MIN, PACKET_MAX);
 		return 2;
 	}
 	if ((r.kind != KEYS && pthread_create(&b, NULL, receive_all, &r)) ||
