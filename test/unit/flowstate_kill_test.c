@@ -119,7 +119,7 @@ static void test_killed(void **state)
 		assert_true(pid >= 0);
 		if (pid == 0)
 			work_until_killed(sh, seed + round);
-		usleep((useconds_t)(random() % 6000));
+		usleep((useconds_t)(random() % 4500));
 		kill(pid, SIGKILL);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
