@@ -162,6 +162,9 @@ static inline void work_evicts(void *arg, const struct fs_event *e)
 	struct fs_info info;
 	if (e->why != FS_END_TABLE_FULL && e->why != FS_END_SITE_LIMIT)
 		return;
+	/* Of names that went it was over before, and its tuple may be promised anew. */
+	if (names_gone(&k->w.fs->names, head_of(k->w.fs, e->flow)))
+		return;
 	fs_describe(k->w.fs, e->flow, &info);
 	int site = fs_name(k->w.fs, info.half[0].realm)[0] - 'a';
 	unsigned n = number_of(&info.half[0].t);
