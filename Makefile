@@ -231,6 +231,7 @@ bench:
 	@$(MAKE) --no-print-directory all bench-build
 	@test/bench/run $(BENCH)
 bench-build: $(addprefix $(B)/bench/,pktrate latency conns branch.o flowtable flowlife espbench events)
+$(B)/bench/pktrate $(B)/bench/latency: $(B)/tools.a
 $(B)/bench/pktrate $(B)/bench/latency $(B)/bench/conns: $(B)/bench/%: $(B)/test/bench/%.o
 	@mkdir -p $(@D)
 	$(call say,LINK ,$(CC) $(LDFLAGS_ALL) -o $@ $^ -lpthread)

@@ -232,8 +232,8 @@ bool fs_behind(const struct flowstate *fs);
 /* Called for each flow that ends, before its record changes: the owner deletes the kernel's conntrack entry. The kernel has
  * timeouts of its own, but what it takes for a sign of life, and for which state, is not always what we do; and an entry that
  * outlived its flow would take up the next one with that tuple, whosever it is. Also called for each adopted record, before its
- * tuple is open to other sites again: nobody knows whether that was done in the earlier run. at_once: the record will be another flow's when this returns, so the entry must be gone by
- * then: a kill would leave nobody who knows of it. */
+ * tuple is open to other sites again: nobody knows whether that was done in the earlier run. at_once: the record will be
+ * another flow's when this returns, so the entry must be gone by then: a kill would leave nobody who knows of it. */
 typedef void fs_end_cb(void *arg, uint32_t flow, bool at_once);
 void fs_on_end(struct flowstate *fs, fs_end_cb *cb, void *arg);
 

@@ -70,6 +70,7 @@ static inline bool is_live(const struct flow_head *h)
 
 /* Half dir of a record as a tuple. */
 void record_tuple(const struct flow_head *h, enum fs_dir dir, struct tuple *t);
+/* Is half dir of it that tuple in that realm? */
 static inline bool record_half_is(
 	const struct flow_head *h, enum fs_dir dir, uint16_t realm, const struct tuple *t)
 {

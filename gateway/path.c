@@ -139,18 +139,20 @@ void path_to_tun(struct path *path, struct pkt *p, uint64_t owner)
 
 void path_write_joined(struct path *path)
 {
-	if (path)
-		vnet_join_flush(path->join, write_group, path);
+	if (!path || !vnet_join_waits(path->join))
+		return;
+	/* A flow that ended in this batch and whose tuple another one took: the kernel forgets the first before it sees
+	 * a packet of the second. */
+	egress_flush(path->gw->egress);
+	vnet_join_flush(path->join, write_group, path);
 }
 
 /* ---- batches ----------------------------------------------------------------------------------------- */
 
 static void flush(struct path *path)
 {
-	/* A flow that ended in this batch and whose tuple another one took: the kernel forgets the first before it sees
-	 * a packet of the second. */
-	egress_flush(path->gw->egress);
 	path_write_joined(path);
+	egress_flush(path->gw->egress);
 	tx_flush(path);
 	path->answers = 0;
 }

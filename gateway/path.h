@@ -107,7 +107,8 @@ void path_flush(struct path *path);
 void path_drop(struct path *path, struct tunnel *t, enum drop d, uint32_t segs);
 /* path.c: the same, for a packet that was to leave by the tunnel: others brought it. */
 void path_drop_out(struct path *path, struct tunnel *t, enum drop d, uint32_t segs);
-/* path.c: writes to the TUN what waits there to be joined. path may be NULL: nothing waits before there is one. */
+/* path.c: writes to the TUN what waits to be joined, when the kernel has forgotten what it was to forget. path may be NULL:
+ * nothing waits before there is one. */
 void path_write_joined(struct path *path);
 
 /* path.c, ten times a second: who brings too much. */

@@ -84,6 +84,9 @@ void vnet_join_free(struct vnet_join *j);
 /* Takes p over by reference until the next flush. Returns false when the batch is full: flush first. */
 bool vnet_join_add(struct vnet_join *j, struct pkt *p, uint64_t owner);
 
+/* Is there anything to flush? */
+bool vnet_join_waits(const struct vnet_join *j);
+
 /* Hands every group out in the order in which they began, and empties j. iov[0] is the virtio-net header
  * (VNET_HDR_LEN octets), iov[1..n) the packet. The head's header octets have been changed in place (lengths,
  * checksums, PSH). pkts, npkts: what the group was made of, as it was added, for counting when the write

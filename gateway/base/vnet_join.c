@@ -215,6 +215,11 @@ static void flush_group(struct vnet_join *j, const struct group *g, vnet_join_cb
 	cb(arg, iov, n + 1, pkts, n);
 }
 
+bool vnet_join_waits(const struct vnet_join *j)
+{
+	return j->ngroups > 0;
+}
+
 void vnet_join_flush(struct vnet_join *j, vnet_join_cb *cb, void *arg)
 {
 	for (unsigned i = 0; i < j->ngroups; i++)

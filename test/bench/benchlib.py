@@ -25,6 +25,14 @@ def run(*cmd, check=True, timeout=30, **env):
     return r
 
 
+def arguments(usage, *numbers):
+    """Of a script with BUILD and then numbers, which have these defaults. Ends the program with usage when they are wrong."""
+    given = sys.argv[2:]
+    if len(sys.argv) < 2 or len(given) > len(numbers) or os.geteuid() != 0:
+        sys.exit(usage)
+    return os.path.abspath(sys.argv[1]), *(int(a) for a in given), *numbers[len(given):]
+
+
 def wait_for(what, ready, seconds=15.0, every=0.05):
     end = time.monotonic() + seconds
     while not ready():
@@ -142,6 +150,7 @@ class Pair:
 
 
 SMALL = 64  # octets of an IPv4 packet
+SMALL_MARK = 2  # the least ratio to each peer that is wanted of them
 
 # What each kind of pair is measured by: a name, its unit, and how.
 CASES = [("tcp1_fwd", "Mb/s", lambda pair, seconds: pair.tcp(1, False, seconds)),

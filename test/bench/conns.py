@@ -15,7 +15,7 @@ usage: conns.py BUILD [ROUNDS [SECONDS]]    as root; BUILD holds arrd, arrctl, b
 import os
 import sys
 
-from benchlib import result, rig_of, run, wait_for, write_results
+from benchlib import arguments, result, rig_of, run, wait_for, write_results
 
 SERVER = "198.51.100.10"  # not on the gateway's own link, whose networks are closed to branches
 PORTS = ("7000", "64")
@@ -111,11 +111,7 @@ class Plain(Path):
 
 
 def main():
-    if len(sys.argv) not in (2, 3, 4) or os.geteuid() != 0:
-        sys.exit(__doc__)
-    build = os.path.abspath(sys.argv[1])
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 4
+    build, rounds, seconds = arguments(__doc__, 5, 4)
 
     ours, plain = [], []
     with rig_of("conns.py", build) as rig:

@@ -19,7 +19,8 @@ usage: gre.py BUILD [ROUNDS [SECONDS]]      as root; BUILD holds arrd, arrctl, b
 import os
 import sys
 
-from benchlib import CASES, MTU, Arrd, Pair, limit_of, raw_limit, result, rig_of, run, wait_for, write_results
+from benchlib import (CASES, MTU, SMALL_MARK, Arrd, Pair, arguments, limit_of, raw_limit, result, rig_of, run, wait_for,
+                      write_results)
 
 KEY = 4242
 MORE = 20 + 8  # octets: IPv4, GRE with key
@@ -84,11 +85,7 @@ class OpenVSwitch(Pair):
 
 
 def main():
-    if len(sys.argv) not in (2, 3, 4) or os.geteuid() != 0:
-        sys.exit(__doc__)
-    build = os.path.abspath(sys.argv[1])
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 4
+    build, rounds, seconds = arguments(__doc__, 3, 4)
 
     ours, peers = ({name: [] for name, _, _ in CASES} for _ in range(2))
     limits = []
@@ -103,7 +100,8 @@ def main():
                       file=sys.stderr, flush=True)
             limits.append(raw_limit(build, la, lb, "10.94.0", MORE))
     write_results(build, "gre", [
-        result(f"gre_{name}", unit, ours[name], peers[name], "Open vSwitch userspace GRE", **limit_of(limits, unit))
+        result(f"gre_{name}", unit, ours[name], peers[name], "Open vSwitch userspace GRE", **limit_of(limits, unit),
+               **({"mark": SMALL_MARK} if name == "udp64" else {}))
         for name, unit, _ in CASES])
 
 

@@ -34,7 +34,7 @@ import subprocess
 import sys
 import time
 
-from benchlib import (CASES, MTU, Arrd, Pair, limit_of, raw_limit, result, rig_of, rss_kib, run, start_arrd, tunnels_up,
+from benchlib import (CASES, MTU, SMALL_MARK, Arrd, Pair, limit_of, raw_limit, result, rig_of, rss_kib, run, start_arrd, tunnels_up,
                       wait_for, write_results)
 
 # part of the name, ESP proposal, UDP around it, namespaces, network
@@ -297,7 +297,7 @@ def results_of(m):
         for case, unit, _ in CASES:
             for peer, who in ((SWAN, f"{SWAN} {esp}"), (WG, WG)):
                 results.append(result(f"ipsec_{name}_{case}", unit, m.rates[f"arrd {name}", case], m.rates[who, case], peer,
-                                      mark=MARKS[peer], peer_note=m.notes[peer],
+                                      mark=SMALL_MARK if case == "udp64" else MARKS[peer], peer_note=m.notes[peer],
                                       **({} if encap else limit_of(m.limits, unit))))
     if m.handshakes:
         rate, before, after = zip(*m.handshakes)

@@ -7,6 +7,8 @@
  * Between two of them everybody has time to fall asleep. Prints the 50th and the 99th percentile in µs, and how many of COUNT
  * had no answer within a second. Needs CAP_NET_RAW.
  */
+#include "test/tools/tool.h"
+
 #include <arpa/inet.h>
 #include <netinet/ip_icmp.h>
 #include <poll.h>
@@ -24,24 +26,10 @@
 #include <unistd.h>
 
 #define PAUSE_NS   200000L
-#define PATIENCE   1000000000
+#define PATIENCE   1000000000u
 #define COUNT_MAX  1000000
 #define ECHO_LEN   64
 #define IP_HDR_MAX 60
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void nap(void)
 {
@@ -77,16 +65,6 @@ static int report(int64_t *ns, unsigned n, unsigned lost)
 	return 0;
 }
 
-static uint16_t checksum(const uint8_t *p, size_t n)
-{
-	uint32_t sum = 0;
-
-	for (size_t i = 0; i < n; i += 2)
-		sum += (uint32_t)(p[i] << 8 | p[i + 1]);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return htons((uint16_t) ~(sum + (sum >> 16)));
-}
-
 /* Is there the answer to number seq of ours? */
 static bool answered(int fd, uint16_t id, uint16_t seq)
 {
@@ -114,25 +92,25 @@ static int echo(const char *to, int64_t *ns, unsigned count)
 	int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
 
 	if (fd < 0 || !inet_aton(to, &sin.sin_addr) || connect(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0)
-		die(to);
+		fail_errno("%s", to);
 	for (unsigned i = 0; i < count; i++) {
 		uint8_t b[ECHO_LEN] = {0};
 		struct icmphdr h = {.type = ICMP_ECHO, .un.echo = {.id = id, .sequence = (uint16_t)i}};
 		bool got = false;
 
 		memcpy(b, &h, sizeof(h));
-		h.checksum = checksum(b, sizeof(b));
+		h.checksum = htons((uint16_t)~fold16(sum16(b, sizeof(b))));
 		memcpy(b, &h, sizeof(h));
 		nap();
-		int64_t begin = now_ns(), now = begin;
+		uint64_t begin = now_ns(), now = begin;
 		if (send(fd, b, sizeof(b), 0) < 0)
-			die("send");
+			fail_errno("send");
 		while (!got && now < begin + PATIENCE) {
 			got = answered(fd, id, (uint16_t)i);
 			now = now_ns();
 		}
 		if (got)
-			ns[n++] = now - begin;
+			ns[n++] = (int64_t)(now - begin);
 	}
 	close(fd);
 	return report(ns, n, count - n);
@@ -141,7 +119,7 @@ static int echo(const char *to, int64_t *ns, unsigned count)
 struct sleeper {
 	int fd;
 	unsigned count;
-	_Atomic int64_t woke;
+	_Atomic uint64_t woke;
 };
 
 static void *sleeper(void *arg)
@@ -154,10 +132,10 @@ static void *sleeper(void *arg)
 		struct pollfd p = {.fd = s->fd, .events = POLLIN};
 
 		if (poll(&p, 1, -1) < 0)
-			die("poll");
+			fail_errno("poll");
 		atomic_store(&s->woke, now_ns());
 		if (read(s->fd, &v, sizeof(v)) < 0)
-			die("read");
+			fail_errno("read");
 	}
 	return NULL;
 }
@@ -170,18 +148,18 @@ static int wake(int64_t *ns, unsigned count)
 
 	on_core(0);
 	if (s.fd < 0 || pthread_create(&t, NULL, sleeper, &s))
-		die("eventfd");
+		fail_errno("eventfd");
 	for (unsigned i = 0; i < count; i++) {
-		int64_t begin, woke;
+		uint64_t begin, woke;
 
 		nap();
 		atomic_store(&s.woke, 0);
 		begin = now_ns();
 		if (write(s.fd, &one, sizeof(one)) < 0)
-			die("write");
+			fail_errno("write");
 		while (!(woke = atomic_load(&s.woke)))
 			;
-		ns[i] = woke - begin;
+		ns[i] = (int64_t)(woke - begin);
 	}
 	pthread_join(t, NULL);
 	close(s.fd);
@@ -192,17 +170,17 @@ int main(int argc, char **argv)
 {
 	bool wakes = argc == 3 && strcmp(argv[1], "wake") == 0,
 	     echoes = argc == 4 && strcmp(argv[1], "echo") == 0;
-	unsigned long count = wakes || echoes ? strtoul(argv[argc - 1], NULL, 10) : 0;
+	uint64_t count = wakes || echoes ? number(argv[argc - 1], COUNT_MAX) : 0;
 	int64_t *ns;
 	int status;
 
-	if (!count || count > COUNT_MAX) {
+	if (!count) {
 		fprintf(stderr, "usage: latency echo ADDRESS COUNT | latency wake COUNT\n");
 		return 2;
 	}
 	ns = calloc(count, sizeof(*ns));
 	if (!ns)
-		die("calloc");
+		fail_errno("calloc");
 	status = wakes ? wake(ns, (unsigned)count) : echo(argv[2], ns, (unsigned)count);
 	free(ns);
 	return status;

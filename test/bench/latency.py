@@ -11,7 +11,7 @@ import os
 import statistics
 import sys
 
-from benchlib import result, rig_of, run, write_results
+from benchlib import arguments, result, rig_of, run, write_results
 from conns import SERVER, Arrd, Plain
 
 MORE_US = {"p50": 20, "p99": 150}  # that is allowed: beside two wake-ups; in all
@@ -27,19 +27,15 @@ def percentiles(build, *args, ns=None):
 
 
 def main():
-    if len(sys.argv) not in (2, 3, 4) or os.geteuid() != 0:
-        sys.exit(__doc__)
-    build = os.path.abspath(sys.argv[1])
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    count = sys.argv[3] if len(sys.argv) > 3 else "10000"
+    build, rounds, count = arguments(__doc__, 5, 10000)
 
     arrd, plain, wake = [], [], []
     with rig_of("latency.py", build) as rig:
         paths = ((arrd, Arrd(rig, build).client), (plain, Plain(rig, build).client))
         for n in range(rounds):
             for values, ns in paths if n % 2 == 0 else paths[::-1]:
-                values.append(percentiles(build, "echo", SERVER, count, ns=ns))
-            wake.append(percentiles(build, "wake", count))
+                values.append(percentiles(build, "echo", SERVER, str(count), ns=ns))
+            wake.append(percentiles(build, "wake", str(count)))
             print(f"round {n + 1} of {rounds}: p50 and p99 in µs: arrd {arrd[-1]}, plain {plain[-1]}, a wake-up {wake[-1]}",
                   file=sys.stderr, flush=True)
     results = []

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from benchlib import pktrate, result, rig_of, rss_kib, run, start_arrd, tunnels_up, wait_for, write_results
+from benchlib import arguments, pktrate, result, rig_of, rss_kib, run, start_arrd, tunnels_up, wait_for, write_results
 
 FEW, MANY, BUSY, SIZE = 100, 10000, 100, 512
 MARK = 0.95
@@ -66,11 +66,7 @@ def at_most(name, unit, value, limit):
 
 
 def main():
-    if len(sys.argv) not in (2, 3, 4) or os.geteuid() != 0:
-        sys.exit(__doc__)
-    build = os.path.abspath(sys.argv[1])
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 7
-    seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+    build, rounds, seconds = arguments(__doc__, 7, 3)
 
     many, few = [], []
     with rig_of("many.py", build) as rig:

@@ -17,11 +17,11 @@
  *
  * All work in batches of 64. Needs CAP_SYS_ADMIN (setns), CAP_NET_RAW, CAP_NET_ADMIN.
  */
+#include "test/tools/tool.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,7 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BATCH      64
@@ -37,7 +36,7 @@
 #define PACKET_MIN (20 + 8 + 20)
 #define PACKET_MAX 9000
 #define PORT       5001
-#define WARM_UP_NS 300000000L
+#define WARM_UP_NS 300000000u
 
 enum kind { GRE, UDP, KEYS, KINDS };
 static const char *const kinds[KINDS] = {"gre", "udp", "keys"};
@@ -57,20 +56,6 @@ struct rig {
 	double rate; /* packets a second */
 };
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static struct sockaddr_in name_of(const struct rig *r, const struct end *e)
 {
 	return (struct sockaddr_in){
@@ -80,27 +65,16 @@ static struct sockaddr_in name_of(const struct rig *r, const struct end *e)
 /* A socket that lives in the namespace; the calling thread stays there. */
 static void open_end(const struct rig *r, struct end *e)
 {
-	char path[128];
 	int size = SOCKBUF;
 	struct sockaddr_in sin = name_of(r, e);
 
-	snprintf(path, sizeof(path), "/var/run/netns/%s", e->ns);
-	int ns = open(path, O_RDONLY | O_CLOEXEC);
-	if (ns < 0 || setns(ns, CLONE_NEWNET) < 0)
-		die(path);
-	close(ns);
+	netns_enter(netns_open(e->ns));
 	e->fd = r->kind == UDP ? socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
 			       : socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_GRE);
 	if (e->fd < 0 || bind(e->fd, (struct sockaddr *)&sin, sizeof(sin)) < 0)
-		die("socket");
+		fail_errno("socket");
 	setsockopt(e->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
 	setsockopt(e->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
-}
-
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
 }
 
 /* GRE with a key, IPv4, UDP without a checksum. Returns its length. */
@@ -108,17 +82,13 @@ static size_t put_keyed(uint8_t *p, uint32_t size)
 {
 	static const uint8_t begin[] = {0x20, 0, 0x08, 0, 0, 0, 0, 0, 0x45, 0, 0, 0, 0, 0, 0x40, 0, 64,
 		IPPROTO_UDP, 0, 0, 10, 0, 0, 5, 198, 51, 100, 10};
-	uint32_t sum = 0;
 
 	memcpy(p, begin, sizeof(begin));
-	put16(p + 10, size);
-	for (int i = 8; i < 28; i += 2)
-		sum += (uint32_t)(p[i] << 8 | p[i + 1]);
-	sum = (sum & 0xffff) + (sum >> 16);
-	put16(p + 18, ~(sum + (sum >> 16)));
+	put16(p + 10, (uint16_t)size);
+	put16(p + 18, (uint16_t)~fold16(sum16(p + 8, 20)));
 	put16(p + 28, 4000);
 	put16(p + 30, PORT);
-	put16(p + 32, size - 20);
+	put16(p + 32, (uint16_t)(size - 20));
 	return 8 + size;
 }
 
@@ -129,18 +99,18 @@ static void *send_all(void *arg)
 	struct sockaddr_in to = name_of(r, &r->to);
 	struct iovec iov[BATCH];
 	struct mmsghdr mm[BATCH] = {0};
-	int64_t begin = now_ns();
+	uint64_t begin = now_ns();
 	uint64_t sent = 0;
 	int n;
 
 	open_end(r, &r->from);
 	if (connect(r->from.fd, (struct sockaddr *)&to, sizeof(to)) < 0)
-		die("connect");
+		fail_errno("connect");
 	for (int i = 0; i < BATCH; i++) {
 		iov[i] = (struct iovec){packet[i], r->size - (r->kind == UDP ? 28 : 20)};
 		if (r->kind == GRE) {
 			memcpy(packet[i], "\0\0\x08\0\x45", 5);
-			put16(packet[i] + 6, r->size - 24);
+			put16(packet[i] + 6, (uint16_t)(r->size - 24));
 		} else if (r->kind == KEYS) {
 			iov[i].iov_len = put_keyed(packet[i], r->size);
 		}
@@ -149,10 +119,10 @@ static void *send_all(void *arg)
 	}
 	do {
 		for (uint32_t i = 0; r->kind == KEYS && i < BATCH; i++)
-			put16(packet[i] + 6, (uint32_t)(sent + i) % r->tunnels + 1);
+			put16(packet[i] + 6, (uint16_t)((sent + i) % r->tunnels + 1));
 		n = sendmmsg(r->from.fd, mm, BATCH, 0);
 		if (n < 0 && errno != ENOBUFS)
-			die("sendmmsg");
+			fail_errno("sendmmsg");
 		sent += n > 0 ? (uint64_t)n : 0;
 		if (r->kind == KEYS && (double)(now_ns() - begin) > r->seconds * 1e9)
 			break;
@@ -170,9 +140,9 @@ static void *receive_all(void *arg)
 	struct iovec iov[BATCH];
 	struct mmsghdr mm[BATCH] = {0};
 	struct timeval second = {.tv_sec = 1};
-	int64_t begin = now_ns();
-	int64_t from = 0;
-	int64_t now;
+	uint64_t begin = now_ns();
+	uint64_t from = 0;
+	uint64_t now;
 	uint64_t count = 0;
 
 	open_end(r, &r->to);
@@ -186,7 +156,7 @@ static void *receive_all(void *arg)
 		int n = recvmmsg(r->to.fd, mm, BATCH, MSG_WAITFORONE, NULL);
 		now = now_ns();
 		if (n < 0 && errno != EAGAIN)
-			die("recvmmsg");
+			fail_errno("recvmmsg");
 		if (from && n > 0)
 			count += (uint64_t)n;
 		else if (!from && now - begin > WARM_UP_NS)
@@ -212,18 +182,14 @@ int main(int argc, char **argv)
 	}
 	r.from.ns = argv[2];
 	r.to.ns = argv[3];
-	r.tunnels = r.kind == KEYS ? (uint32_t)strtoul(argv[3], NULL, 10) : 1;
-	r.size = (uint32_t)strtoul(argv[6], NULL, 10);
+	r.tunnels = r.kind == KEYS ? (uint32_t)number(argv[3], 65535) : 1;
+	r.size = (uint32_t)number(argv[6], PACKET_MAX);
 	r.seconds = strtod(argv[7], NULL);
-	if (r.size < PACKET_MIN || r.size > PACKET_MAX || r.seconds <= 0 || r.tunnels < 1 ||
-		r.tunnels > 65535) {
-		fprintf(stderr, "pktrate: SIZE is %d to %d, SECONDS above 0, TUNNELS 1 to 65535\n",
-			PACKET_MIN, PACKET_MAX);
-		return 2;
-	}
+	if (r.size < PACKET_MIN || r.seconds <= 0 || !r.tunnels)
+		fail("SIZE is %d at least, SECONDS and TUNNELS are above 0", PACKET_MIN);
 	if ((r.kind != KEYS && pthread_create(&b, NULL, receive_all, &r)) ||
 		pthread_create(&a, NULL, send_all, &r))
-		die("pthread_create");
+		fail_errno("pthread_create");
 	pthread_join(a, NULL);
 	if (r.kind != KEYS)
 		pthread_join(b, NULL);

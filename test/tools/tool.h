@@ -67,8 +67,9 @@ uint32_t get32(const uint8_t *p);
 void put16(uint8_t *p, uint16_t v);
 void put32(uint8_t *p, uint32_t v);
 
-/* Milliseconds of the monotonic clock. */
+/* The monotonic clock. */
 uint64_t now_ms(void);
+uint64_t now_ns(void);
 
 /* Set by SIGTERM and SIGINT once stop_on_signals() was called. */
 void stop_on_signals(void);

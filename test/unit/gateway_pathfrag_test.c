@@ -289,6 +289,49 @@ static void identifications_last(void **state)
 	}
 }
 
+/* Two fragments whose whole is the first fragment of something else: it has no ports that a flow could have. */
+static void fragment_of_a_fragment(void **state)
+{
+	struct spec s = kind_spec(UDP6);
+	uint8_t whole[256], b[128];
+	uint32_t len;
+
+	(void)state;
+	s.payload_len = 24;
+	len = packet_make(whole, &s); /* 40 octets of header, and 32 */
+	assert_int_equal(len, 72);
+	for (unsigned branch = 0; branch < 2; branch++) {
+		rig_forget();
+		for (unsigned k = 0; k < 2; k++) {
+			/* The inner one: 8 octets of its header and 32 of payload, cut behind 16. */
+			uint32_t n = k ? 24 : 16;
+
+			memcpy(b, whole, 40);
+			be16_put(b + 4, (uint16_t)(8 + n));
+			b[6] = IPPROTO_FRAGMENT;
+			memset(b + 40, 0, 8);
+			b[40] = IPPROTO_FRAGMENT;
+			be16_put(b + 42, (uint16_t)(k ? 16 : 1));
+			be32_put(b + 44, 5 + branch);
+			if (k) {
+				memcpy(b + 48, whole + 48, 24);
+			} else {
+				memset(b + 48, 0, 8);
+				b[48] = IPPROTO_UDP;
+				be16_put(b + 50, 1); /* more follow */
+				be32_put(b + 52, 9);
+				memcpy(b + 56, whole + 40, 8);
+			}
+			if (branch)
+				raw_from_branch(A1, b, 48 + n);
+			else
+				raw_from_egress(NULL, b, 48 + n);
+		}
+		assert_int_equal(rig.nout, 0);
+		assert_int_equal(rig_drops(DROP_FRAGMENT_INVALID), 2 * (branch + 1));
+	}
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, rig_up, rig_down)
 
 int main(void)
@@ -299,6 +342,7 @@ int main(void)
 		CASE(own_address_and_time),
 		CASE(odd_ones),
 		CASE(identifications_last),
+		CASE(fragment_of_a_fragment),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
