@@ -124,7 +124,7 @@ def tell_failure(r, message):
 
 def run_all(chosen, options):
     scale = options.scale or (4 if os.path.basename(os.path.normpath(options.build)) == "san" else 1)
-    count = {"ok": 0, "FAIL": 0, "SKIP": 0}
+    count, failures = {"ok": 0, "FAIL": 0, "SKIP": 0}, []
     # Those that run beside others first; then one after another.
     waiting = sorted(chosen, key=lambda e: (e["alone"] or options.jobs == 1, cases.index(e)))
     running = []
@@ -144,13 +144,14 @@ def run_all(chosen, options):
                       flush=True)
                 if status == "FAIL":
                     tell_failure(r, message)
+                    failures.append((r.name, message))
                 if status != "FAIL" and not options.keep:
                     shutil.rmtree(r.dir)
     finally:
         for r in running:  # interrupted
             os.kill(r.pid, signal.SIGKILL)
             r.collect()
-    return count
+    return count, failures
 
 
 def main():
@@ -190,12 +191,14 @@ def main():
         return 2
     began = time.monotonic()
     try:
-        count = run_all(chosen, options)
+        count, failures = run_all(chosen, options)
     except KeyboardInterrupt:
         print("interrupted")
         return 130
     if left_out:
         print(f"left to `make soak`: {', '.join(left_out)}")
+    for name, message in failures:  # once more, where one looks first
+        print(f"failed: {name}: " + "\n        ".join(message.splitlines()[:4]))
     print(f"in {time.monotonic() - began:.0f} s")
     print(f"{count['ok']} passed, {count['FAIL']} failed" + (f", {count['SKIP']} skipped" if count["SKIP"] else ""))
     return 1 if count["FAIL"] or (count["SKIP"] and not options.allow_skip) else 0
