@@ -60,6 +60,9 @@ static void mend(const struct flowstate *fs, uint32_t i)
 static bool to_be_had(const struct flowstate *fs, struct place *p)
 {
 	lookup(fs, p);
+	uint32_t across = lookup_across(fs, p);
+	if (across != REF_NONE && across != p->ref)
+		return false;
 	return p->ref == REF_NONE ||
 	       (REF_DIR(p->ref) == FS_ORIG && !is_live(head_of(fs, REF_RECORD(p->ref))));
 }

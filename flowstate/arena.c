@@ -58,6 +58,7 @@ static void header_fill(struct arena_header *h, const struct fs_config *cfg)
 	h->names = FS_SLOTS;
 	h->per_block = PER_BLOCK;
 	memcpy(h->boot_id, cfg->boot_id, sizeof(h->boot_id));
+	h->nat = cfg->nat;
 	randombytes_buf(h->pool_key, sizeof(h->pool_key));
 	h->check = header_check(h);
 }
@@ -79,7 +80,7 @@ static const char *header_fault(const struct arena_header *h, const struct fs_co
 		return "of another boot";
 	if (h->ready != 1)
 		return "of a start that was not finished";
-	if (h->names_high > FS_SLOTS || h->high > INT32_MAX ||
+	if (h->names_high > FS_SLOTS || h->nat > FS_NAT_POOL || h->high > INT32_MAX ||
 		(h->high_again && h->high_again != h->high && h->high_again + 1 != h->high))
 		return "header is damaged";
 	if (octets < octets_for(h->high))

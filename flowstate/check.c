@@ -16,16 +16,16 @@ struct tally {
 			return "wrong: " #condition;                                                         \
 	} while (0)
 
-/* How many entries of the index have this half's tuple; *own: this half's own is among them. */
-static unsigned holders(const struct flowstate *fs, uint32_t i, enum fs_dir dir, bool *own)
+/* How many entries of the index that lie by the hash have this half's tuple, and are masked or not; *own: this half's own is
+ * among them. */
+static unsigned holders_by(
+	const struct flowstate *fs, uint32_t i, enum fs_dir dir, uint64_t hash, bool masked, bool *own)
 {
 	const struct flow_head *h = head_of(fs, i);
 	const struct index *x = &fs->index;
-	uint64_t hash = lookup_record_hash(fs, h, dir);
 	struct tuple t, u;
 	unsigned n = 0;
 	record_tuple(h, dir, &t);
-	*own = false;
 	uint32_t home = index_home(x, hash), b = home;
 	do {
 		for (int e = 0; e < BUCKET_ENTRIES; e++) {
@@ -34,6 +34,10 @@ static unsigned holders(const struct flowstate *fs, uint32_t i, enum fs_dir dir,
 				continue;
 			const struct flow_head *o = head_of(fs, REF_RECORD(ref));
 			record_tuple(o, REF_DIR(ref), &u);
+			if (masked != half_masked(fs, o, REF_DIR(ref)))
+				continue;
+			if (masked && half_masked(fs, h, dir))
+				u.dst = t.dst;
 			if (o->realm[REF_DIR(ref)] != h->realm[dir] || memcmp(&t, &u, sizeof(t)) != 0)
 				continue;
 			n++;
@@ -43,6 +47,20 @@ static unsigned holders(const struct flowstate *fs, uint32_t i, enum fs_dir dir,
 			break;
 		b = index_next(x, b);
 	} while (b != home);
+	return n;
+}
+
+static unsigned holders(const struct flowstate *fs, uint32_t i, enum fs_dir dir, bool *own)
+{
+	const struct flow_head *h = head_of(fs, i);
+	struct tuple t;
+	unsigned n = 0;
+	record_tuple(h, dir, &t);
+	*own = false;
+	for (int masked = 0; masked < 2; masked++) {
+		uint64_t hash = lookup_hash(fs, h->realm[dir], &t, masked);
+		n += holders_by(fs, i, dir, hash, masked, own);
+	}
 	return n;
 }
 
@@ -71,6 +89,7 @@ static const char *check_record(const struct flowstate *fs, uint32_t i, struct t
 	WRONG_IF(holders(fs, i, FS_REPLY, &own) != 1);
 	WRONG_IF(!own);
 	t->entries++;
+	t->expect.from_outside += names_begins_outside(&fs->names, h);
 	if (!is_live(h)) {
 		WRONG_IF(holders(fs, i, FS_ORIG, &own) > 1);
 		WRONG_IF(own && !record_closes(fs, h, FS_ORIG));
@@ -229,6 +248,8 @@ const char *fs_check(const struct flowstate *fs)
 	if (!wrong && (t->expect.stats.used != fs->stats.used ||
 			      t->expect.stats.quarantined != fs->stats.quarantined))
 		wrong = "wrong: numbers of live and quarantined flows";
+	if (!wrong && t->expect.from_outside != fs->from_outside)
+		wrong = "wrong: number of flows that began at an egress";
 	if (!wrong)
 		wrong = check_index(fs, t);
 	if (!wrong)

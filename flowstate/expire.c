@@ -90,13 +90,35 @@ void expire_sweep(struct flowstate *fs, bool shorter)
 	fs->sweep_rehangs |= shorter;
 }
 
-void expire_stale(struct flowstate *fs)
+/* What was masked is not any longer, or the other way round: it must not stay in the index by the hash that it has. */
+static void release_outward(struct flowstate *fs)
 {
+	bool told = !fs->on_end;
 	for (uint32_t i = 0; i < fs->arena.header->high; i++) {
 		const struct flow_head *h = head_of(fs, i);
-		if (is_live(h) && translate_stale(fs, h))
+		if (h->state != FS_QUARANTINE || !names_outward(&fs->names, h))
+			continue;
+		/* At once, and with it whatever was asked of the owner before and may be waiting. */
+		if (!told)
+			fs->on_end(fs->on_end_arg, i, true);
+		told = true;
+		pressure_release(fs, i);
+	}
+}
+
+void expire_stale(struct flowstate *fs)
+{
+	bool masks = fs->nat == FS_NAT_KERNEL;
+	for (uint32_t i = 0; i < fs->arena.header->high; i++) {
+		const struct flow_head *h = head_of(fs, i);
+		if (is_live(h) && names_outward(&fs->names, h) &&
+			(masks != fs->masks || translate_stale(fs, h)))
 			expire_end(fs, i, FS_END_NAT);
 	}
+	if (masks != fs->masks)
+		release_outward(fs);
+	fs->masks = masks;
+	__atomic_store_n(&fs->arena.header->nat, fs->nat, __ATOMIC_RELEASE);
 }
 
 /* ---- a tick --------------------------------------------------------------------------------------------- */

@@ -94,6 +94,8 @@ static int derive(struct flowstate *fs, struct fs_open_report *rep)
 	fs->stats.max = fs->arena.max;
 	fs->free_first = FS_NONE;
 	sip_key_from(&fs->pool_key, fs->arena.header->pool_key);
+	/* As the records there are; fs_unbind_rest sees to those that another NAT has left. */
+	fs->masks = fs->arena.header->nat == FS_NAT_KERNEL;
 	int err = wheel_open(&fs->wheel, fs->arena.max, fs->now / UNITS_A_SECOND);
 	if (err)
 		return err;
@@ -282,14 +284,16 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 {
 	uint16_t from = FS_SLOT(pk->key.realm), to = FS_SLOT(realm);
 	const struct tuple *t = &pk->key.t, turned = tuple_turned(t);
+	bool masked =
+		fs->masks && fs->names.slot[from].kind == FS_SITE && fs->names.slot[to].kind == FS_EGRESS;
 	struct place orig, reply;
 
 	*out = (struct fs_hit){.flow = FS_NONE};
 	clock_set(fs, now_ms);
 	if (!names_attached(&fs->names, pk->key.realm, pk->via) || !names_attached(&fs->names, realm, via))
 		return DROP_OTHER_SITE;
-	lookup_aim(fs, &orig, from, t);
-	lookup_aim(fs, &reply, to, &turned);
+	lookup_aim(fs, &orig, from, t, false);
+	lookup_aim(fs, &reply, to, &turned, masked);
 
 	if (!translate_free(fs, &orig, to)) {
 		const struct flow_head *h = head_of(fs, REF_RECORD(orig.ref));

@@ -44,32 +44,41 @@ static inline void words6(const struct tuple *t, uint16_t realm, uint64_t *w, si
 	w[4 * step] = word_last(t, realm, 39);
 }
 
-static uint64_t hash_by(const struct sip_key *key, uint16_t realm, const struct tuple *t)
+/* What is hashed of a masked half: no tuple of a packet, since nothing has that destination. */
+static struct tuple mask(const struct tuple *t)
 {
+	struct tuple m = *t;
+	m.dst = addr_is4(&t->dst) ? addr_from4(0) : (struct addr){};
+	return m;
+}
+
+static uint64_t hash_by(const struct sip_key *key, uint16_t realm, const struct tuple *t, bool masked)
+{
+	struct tuple m = masked ? mask(t) : *t;
 	uint64_t w[WORDS6];
-	if (words_are4(t)) {
-		words4(t, realm, w, 1);
+	if (words_are4(&m)) {
+		words4(&m, realm, w, 1);
 		return sip_words(key, w, WORDS4);
 	}
-	words6(t, realm, w, 1);
+	words6(&m, realm, w, 1);
 	return sip_words(key, w, WORDS6);
 }
 
-uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t)
+uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t, bool masked)
 {
-	return hash_by(&fs->index_key, realm, t);
+	return hash_by(&fs->index_key, realm, t, masked);
 }
 
-uint64_t lookup_closed_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t)
+uint64_t lookup_closed_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t, bool masked)
 {
-	return hash_by(&fs->pool_key, realm, t);
+	return hash_by(&fs->pool_key, realm, t, masked);
 }
 
 uint64_t lookup_record_hash(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir)
 {
 	struct tuple t;
 	record_tuple(h, dir, &t);
-	return lookup_hash(fs, h->realm[dir], &t);
+	return lookup_hash(fs, h->realm[dir], &t, half_masked(fs, h, dir));
 }
 
 /* Up to LANES tuples that are hashed together, each family's side by side. */
@@ -140,11 +149,13 @@ static uint32_t behind(
 	return REF_NONE;
 }
 
-void lookup_aim(const struct flowstate *fs, struct place *p, uint16_t realm, const struct tuple *t)
+void lookup_aim(
+	const struct flowstate *fs, struct place *p, uint16_t realm, const struct tuple *t, bool masked)
 {
 	p->t = *t;
 	p->realm = realm;
-	p->hash = lookup_hash(fs, realm, t);
+	p->masked = masked;
+	p->hash = lookup_hash(fs, realm, t, masked);
 	p->ref = REF_NONE;
 	__builtin_prefetch(&fs->index.bucket[index_home(&fs->index, p->hash)], 1);
 }
@@ -162,8 +173,10 @@ void lookup_aim_records(
 			struct place *p = &half[from + i / 2][i % 2];
 			record_tuple(h, (enum fs_dir)(i % 2), &p->t);
 			p->realm = h->realm[i % 2];
+			p->masked = half_masked(fs, h, (enum fs_dir)(i % 2));
 			p->ref = REF_NONE;
-			message_in(&m, &lanes, &p->t, p->realm, i);
+			struct tuple t = p->masked ? mask(&p->t) : p->t;
+			message_in(&m, &lanes, &t, p->realm, i);
 		}
 		messages_hash(fs, &m, &lanes, hash);
 		for (unsigned i = 0; i < 2 * count; i++) {
@@ -173,13 +186,55 @@ void lookup_aim_records(
 	}
 }
 
+static uint32_t exactly(const struct flowstate *fs, uint16_t realm, const struct tuple *t, uint64_t hash)
+{
+	uint32_t home = index_home(&fs->index, hash);
+	const struct bucket *b = &fs->index.bucket[home];
+	uint32_t ref = in_bucket(fs, b, index_match(b, index_tag(hash)), realm, t);
+	return ref == REF_NONE ? behind(fs, home, realm, t, hash) : ref;
+}
+
+static bool is_mask(const struct flowstate *fs, uint32_t ref, uint16_t realm, const struct tuple *t)
+{
+	const struct flow_head *h = head_of(fs, REF_RECORD(ref));
+	return half_masked(fs, h, REF_DIR(ref)) && addr_eq(&h->addr[FS_REPLY], &t->src) &&
+	       memcmp(&h->port[FS_REPLY], &t->sport, 4) == 0 && h->proto == t->proto &&
+	       h->realm[FS_REPLY] == realm && addr_is4(&h->addr[2]) == addr_is4(&t->dst);
+}
+
+static uint32_t by_mask(const struct flowstate *fs, uint16_t realm, const struct tuple *t, uint64_t hash)
+{
+	const struct index *x = &fs->index;
+	uint32_t home = index_home(x, hash), at = home;
+	do {
+		const struct bucket *b = &x->bucket[at];
+		for (uint64_t match = index_match(b, index_tag(hash)); match; match &= match - 1)
+			if (is_mask(fs, b->ref[index_entry(match)], realm, t))
+				return b->ref[index_entry(match)];
+		if (!b->passed[index_class(hash)])
+			break;
+		at = index_next(x, at);
+	} while (at != home);
+	return REF_NONE;
+}
+
+static bool is_egress(const struct flowstate *fs, uint16_t realm)
+{
+	return fs->names.slot[realm].kind == FS_EGRESS;
+}
+
+uint32_t lookup_across(const struct flowstate *fs, const struct place *p)
+{
+	if (!fs->masks || !is_egress(fs, p->realm) || (p->masked && !fs->from_outside))
+		return REF_NONE;
+	return exactly(fs, p->realm, &p->t, lookup_hash(fs, p->realm, &p->t, !p->masked));
+}
+
 void lookup(const struct flowstate *fs, struct place *p)
 {
-	uint32_t home = index_home(&fs->index, p->hash);
-	const struct bucket *b = &fs->index.bucket[home];
-	p->ref = in_bucket(fs, b, index_match(b, index_tag(p->hash)), p->realm, &p->t);
+	p->ref = p->masked ? by_mask(fs, p->realm, &p->t, p->hash) : exactly(fs, p->realm, &p->t, p->hash);
 	if (p->ref == REF_NONE)
-		p->ref = behind(fs, home, p->realm, &p->t, p->hash);
+		p->ref = lookup_across(fs, p);
 }
 
 /* A part of a batch on its way: as many as the processor can wait for at once. */
@@ -194,8 +249,16 @@ static void step_hash(const struct flowstate *fs, const struct fs_key *keys, uns
 {
 	struct messages m;
 	struct lanes lanes = {};
-	for (unsigned i = 0; i < n; i++)
-		message_in(&m, &lanes, &keys[i].t, FS_SLOT(keys[i].realm), i);
+	for (unsigned i = 0; i < n; i++) {
+		uint16_t realm = FS_SLOT(keys[i].realm);
+		/* Most of what comes from there are answers. */
+		if (fs->masks && is_egress(fs, realm)) {
+			struct tuple t = mask(&keys[i].t);
+			message_in(&m, &lanes, &t, realm, i);
+		} else {
+			message_in(&m, &lanes, &keys[i].t, realm, i);
+		}
+	}
 	messages_hash(fs, &m, &lanes, g->hash);
 	for (unsigned i = 0; i < n; i++) {
 		g->at[i] = index_home(&fs->index, g->hash[i]);
@@ -241,6 +304,8 @@ static void step_compare(const struct flowstate *fs, const struct fs_key *keys, 
 		uint32_t ref = in_bucket(fs, &fs->index.bucket[g->at[i]], g->match[i], realm, t);
 		if (ref == REF_NONE)
 			ref = behind(fs, g->at[i], realm, t, g->hash[i]);
+		if (ref == REF_NONE && fs->masks && fs->from_outside && is_egress(fs, realm))
+			ref = exactly(fs, realm, t, lookup_hash(fs, realm, t, false));
 		out[i].flow = FS_NONE;
 		out[i].dir = FS_ORIG;
 		if (ref == REF_NONE || fs->names.bound[realm] != keys[i].realm)

@@ -66,6 +66,11 @@ static inline bool names_gone(const struct names *n, const struct flow_head *h)
 	return n->slot[h->via[0]].status == SLOT_GONE || n->slot[h->via[1]].status == SLOT_GONE;
 }
 
+static inline bool names_begins_outside(const struct names *n, const struct flow_head *h)
+{
+	return n->slot[h->realm[0]].kind == FS_EGRESS;
+}
+
 /* From a site to an egress. */
 static inline bool names_outward(const struct names *n, const struct flow_head *h)
 {

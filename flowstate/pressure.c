@@ -211,12 +211,20 @@ static void close_halves(struct flowstate *fs, uint32_t i)
 	struct tuple t;
 
 	record_tuple(h, FS_REPLY, &t);
-	closed_add(&fs->arena, lookup_closed_hash(fs, h->realm[FS_REPLY], &t), fs->now);
+	closed_add(&fs->arena, lookup_closed_hash(fs, h->realm[FS_REPLY], &t, half_masked(fs, h, FS_REPLY)),
+		fs->now);
 	if (!record_closes(fs, h, FS_ORIG) || !record_holds(fs, i, FS_ORIG))
 		return;
 	record_tuple(h, FS_ORIG, &t);
-	closed_add_but(&fs->arena, lookup_closed_hash(fs, h->realm[FS_ORIG], &t),
+	closed_add_but(&fs->arena, lookup_closed_hash(fs, h->realm[FS_ORIG], &t, false),
 		names_id(&fs->names, h->realm[FS_REPLY]), fs->now);
+}
+
+void pressure_release(struct flowstate *fs, uint32_t i)
+{
+	if (closed_room(&fs->arena, CLOSED_MAX))
+		close_halves(fs, i);
+	record_free(fs, i);
 }
 
 bool pressure_make_room(struct flowstate *fs, uint16_t site)
@@ -233,10 +241,8 @@ bool pressure_make_room(struct flowstate *fs, uint16_t site)
 		expire_end(fs, i, FS_END_TABLE_FULL);
 	else if (fs->on_end) /* what was asked of the kernel when it ended may still be waiting */
 		fs->on_end(fs->on_end_arg, i, true);
-	if (head_of(fs, i)->state == FS_QUARANTINE) { /* it is free where there is no quarantine */
-		close_halves(fs, i);
-		record_free(fs, i);
-	}
+	if (head_of(fs, i)->state == FS_QUARANTINE) /* it is free where there is no quarantine */
+		pressure_release(fs, i);
 	return true;
 }
 

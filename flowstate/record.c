@@ -87,7 +87,7 @@ bool record_holds(const struct flowstate *fs, uint32_t i, enum fs_dir dir)
 	struct place p;
 	struct tuple t;
 	record_tuple(h, dir, &t);
-	lookup_aim(fs, &p, h->realm[dir], &t);
+	lookup_aim(fs, &p, h->realm[dir], &t, half_masked(fs, h, dir));
 	lookup(fs, &p);
 	return p.ref == REF(i, dir);
 }
@@ -96,6 +96,7 @@ void record_enter(struct flowstate *fs, uint32_t i, uint64_t orig, uint64_t repl
 {
 	const struct flow_head *h = head_of(fs, i);
 	names_ref(&fs->names, h);
+	fs->from_outside += names_begins_outside(&fs->names, h);
 	index_in(&fs->index, reply, REF(i, FS_REPLY));
 	if (both)
 		index_in(&fs->index, orig, REF(i, FS_ORIG));
@@ -118,6 +119,7 @@ void record_free(struct flowstate *fs, uint32_t i)
 	wheel_out(&fs->wheel, i);
 	pressure_out(fs, i, QUEUE_QUARANTINED);
 	record_crowd(fs, h, 0, -1);
+	fs->from_outside -= names_begins_outside(&fs->names, h);
 	mark_clear(&body_of(fs, i)->mark);
 	h->state = FS_FREE;
 	names_unref(&fs->names, h);

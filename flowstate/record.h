@@ -18,7 +18,7 @@
 #include <stdatomic.h>
 
 #define ARENA_MAGIC  "arrdflow"
-#define ARENA_LAYOUT 4
+#define ARENA_LAYOUT 5
 
 struct arena_header {
 	char magic[8];
@@ -38,6 +38,7 @@ struct arena_header {
 	uint32_t closed_count[2], closed_now, closed_since;
 	uint32_t high_again; /* the same as high, stored after it, 0 while that is lowered: one that is
 			       damaged would hide what lies above */
+	uint32_t nat;        /* enum fs_nat by which its flows to an egress began */
 };
 #define CLOSED_FILTER_OCTETS ((size_t)16 << 20)
 

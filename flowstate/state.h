@@ -33,6 +33,9 @@ struct flowstate {
 
 	struct addr_range overlap[2], nat_pool[2]; /* IPv4, IPv6 */
 	enum fs_nat nat;
+	/* The kernel gives all that leaves by an egress one address: whom an answer is for can be seen by its port alone. */
+	bool masks;
+	uint32_t from_outside; /* records, live or quarantined, of flows that began at an egress */
 	uint32_t nat_share;
 	struct crowd crowd; /* of the live flows to an egress */
 	struct sip_key pool_key, shard_key, random_key;
@@ -112,24 +115,35 @@ void record_list_free(struct flowstate *fs, uint32_t i);
 
 /* ---- lookup.c ---------------------------------------------------------------------------------------- */
 
+/* Masked is the reply half of a flow from a site to an egress behind which the kernel masquerades: its destination is one
+ * and the same address to whoever answers, so that no two may be equal in all else. It is hashed without it. */
+static inline bool half_masked(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir)
+{
+	return fs->masks && dir == FS_REPLY && names_outward(&fs->names, h);
+}
+
 /* A tuple in a realm, and which half has it. */
 struct place {
 	struct tuple t;
 	uint16_t realm; /* slot */
+	bool masked;    /* whoever has all but the destination address has it */
 	uint64_t hash;
 	uint32_t ref; /* REF_NONE: nobody */
 };
 
 /* Says which place is meant, and asks for the memory that looking there will need. */
-void lookup_aim(const struct flowstate *fs, struct place *p, uint16_t realm, const struct tuple *t);
+void lookup_aim(
+	const struct flowstate *fs, struct place *p, uint16_t realm, const struct tuple *t, bool masked);
 /* Aims at both halves of each of n records, hashing many at a time. */
 void lookup_aim_records(
 	const struct flowstate *fs, const uint32_t *records, unsigned n, struct place (*half)[2]);
 /* Sets p->ref: a half of a live flow (findable or not), or of a quarantined one. */
 void lookup(const struct flowstate *fs, struct place *p);
-uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
+/* Who has the same tuple, and is of the other kind, masked or not: the index does not lead from one to the other. */
+uint32_t lookup_across(const struct flowstate *fs, const struct place *p);
+uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t, bool masked);
 /* The same over restarts: of the filters of closed.h. */
-uint64_t lookup_closed_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t);
+uint64_t lookup_closed_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t, bool masked);
 uint64_t lookup_record_hash(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir);
 
 /* ---- translate.c ------------------------------------------------------------------------------------- */
@@ -193,7 +207,7 @@ void expire_end(struct flowstate *fs, uint32_t i, enum fs_end_why why);
 /* A record in quarantine is free from now on, whatever its time. */
 void expire_release(struct flowstate *fs, uint32_t i);
 /* Ends all flows that the NAT in use would not translate as they are, in one go: packets wait for as long as it takes to
- * read every record. */
+ * read every record. From here on the arena is of that NAT. */
 void expire_stale(struct flowstate *fs);
 /* Names went or timeouts became shorter: every record is to be looked at. */
 void expire_sweep(struct flowstate *fs, bool shorter);
@@ -206,6 +220,8 @@ enum queue_kind pressure_kind(const struct flow_head *h, const struct flow_body 
 void pressure_in(struct flowstate *fs, uint32_t i);
 void pressure_out(struct flowstate *fs, uint32_t i, enum queue_kind kind);
 void pressure_move(struct flowstate *fs, uint32_t i, enum queue_kind from);
+/* A record in quarantine is free from now on; its tuples stay closed, as long as the filter has room. */
+void pressure_release(struct flowstate *fs, uint32_t i);
 /* Frees a record for a site, when there is no other. Returns whether there is one now. */
 bool pressure_make_room(struct flowstate *fs, uint16_t site);
 /* May a flow begin in a realm now, by the rate that is allowed? Counts it. */

@@ -14,10 +14,12 @@
  * for its ports to be random, RFC 6056 4), else another one as above. What has no ports gets no more addresses for a site
  * than its share, toward one destination.
  *
- * By one where the kernel masquerades, all sources become one address. Where there are ports it finds free ones itself, as
- * long as one destination does not have too many flows; what has no ports it cannot tell apart, and drops the second of
- * two without a word. So such flows get the same address from us already: what is unique here is so there, and the second
- * one is refused here, by name.
+ * By one where the kernel masquerades, all sources become one address, and whoever answers sees nothing of a flow but its
+ * port. So no two may have the same, whatever their sources are, and a port in quarantine is closed to other sites' hosts
+ * as an address and port are elsewhere ("masked", state.h). Source addresses stay; the kernel, which finds each port free,
+ * keeps it. Only what it would not keep gets another one here already: low ports, and that of its own NAT traversal
+ * (RFC 3948). What has no ports it could not tell apart, and would drop the second of two without a word: that one is refused
+ * here, by name.
  *
  * Every search is bounded, so there may be no tuple found though there is one.
  *
@@ -32,6 +34,7 @@
 #define ADDRESS_TRIES        64u
 #define PORTS_A_POOL_ADDRESS 8u
 #define PORT_LOW             1024u
+#define PORT_IPSEC_NAT_T     4500u
 #define PORT_HIGH            65535u
 
 static uint64_t random_word(struct flowstate *fs)
@@ -72,22 +75,33 @@ uint16_t fs_shard_of(const uint8_t shard_key[16], uint16_t nshards, const struct
 	return shard_of(&key, t, nshards);
 }
 
-static bool in_our_shard(const struct flowstate *fs, const struct tuple *t)
+/* masked: besides, no other shard may choose it for another source. */
+static bool in_our_shard(const struct flowstate *fs, const struct tuple *t, bool masked)
 {
-	return fs->nshards < 2 || shard_of(&fs->shard_key, t, fs->nshards) == fs->shard;
+	struct tuple m = *t;
+	if (fs->nshards < 2)
+		return true;
+	m.dst = (struct addr){};
+	return shard_of(&fs->shard_key, t, fs->nshards) == fs->shard &&
+	       (!masked || shard_of(&fs->shard_key, &m, fs->nshards) == fs->shard);
 }
 
 /* ---- who holds a tuple --------------------------------------------------------------------------------- */
 
 bool translate_closed(const struct flowstate *fs, const struct place *p, uint16_t other)
 {
-	return p->ref == REF_NONE && !closed_none(&fs->arena) &&
-	       closed_to(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t), names_id(&fs->names, other));
+	fs_id to = names_id(&fs->names, other);
+
+	if (p->ref != REF_NONE || closed_none(&fs->arena))
+		return false;
+	/* Without the mask, too: closed before the kernel masqueraded. */
+	return closed_to(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t, false), to) ||
+	       (p->masked && closed_to(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t, true), to));
 }
 
-bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
+/* May it be had, as far as p->ref is concerned? */
+static bool gives_way(struct flowstate *fs, struct place *p, uint16_t other)
 {
-	lookup(fs, p);
 	if (p->ref == REF_NONE)
 		return true;
 	uint32_t i = REF_RECORD(p->ref);
@@ -105,6 +119,19 @@ bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
 	}
 	/* What a site has in quarantine is closed to others, not to itself. */
 	return h->realm[!dir] == other;
+}
+
+bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
+{
+	lookup(fs, p);
+	if (!gives_way(fs, p, other))
+		return false;
+	uint32_t across = lookup_across(fs, p);
+	if (across == REF_NONE || across == p->ref)
+		return true;
+	/* One may make way for a flow, not two. */
+	p->ref = across;
+	return false;
 }
 
 struct search {
@@ -125,19 +152,31 @@ static bool aimed_free(struct search *s)
 	       (!s->own_only || s->reply->ref != REF_NONE);
 }
 
+/* Would the kernel's masquerade keep the port? It takes care of those below 1024 by itself, and has few of them. */
+static bool port_stays(const struct tuple *t)
+{
+	uint16_t port = ntohs(t->dport);
+	return !proto_has_ports(t->proto) ||
+	       (port >= PORT_LOW && !(t->proto == IPPROTO_UDP && port == PORT_IPSEC_NAT_T));
+}
+
 /* Aims the reply's place at the candidate, which is ours if it is free. */
 static bool candidate_free(struct search *s, const struct tuple *t)
 {
 	s->reply->ref = REF_NONE; /* nobody here holds it */
-	if (!in_our_shard(s->fs, t))
+	if (s->reply->masked && !port_stays(t))
 		return false;
-	lookup_aim(s->fs, s->reply, s->reply->realm, t);
+	if (!in_our_shard(s->fs, t, s->reply->masked))
+		return false;
+	lookup_aim(s->fs, s->reply, s->reply->realm, t, s->reply->masked);
 	return aimed_free(s);
 }
 
 static bool natural_free(struct search *s)
 {
-	return in_our_shard(s->fs, &s->reply->t) && aimed_free(s);
+	const struct place *reply = s->reply;
+	return (!reply->masked || port_stays(&reply->t)) && in_our_shard(s->fs, &reply->t, reply->masked) &&
+	       aimed_free(s);
 }
 
 /* ---- ports and addresses ------------------------------------------------------------------------------- */
@@ -168,7 +207,8 @@ static bool other_port(struct search *s, struct tuple *t, uint32_t tries)
 	if (!port_range(&s->orig->t, &low, &count))
 		return false;
 	/* A new number for each try: from one onwards, what was taken before would grow into runs with no room in them. */
-	for (tries *= s->fs->nshards; tries; tries--) {
+	tries *= s->fs->nshards * (s->reply->masked ? s->fs->nshards : 1u);
+	for (; tries; tries--) {
 		t->dport = htons((uint16_t)(low + random_below(s->fs, count)));
 		if (candidate_free(s, t))
 			return true;
@@ -194,8 +234,7 @@ static uint64_t share_of(const struct flowstate *fs, uint64_t n)
 	return n ? n : 1;
 }
 
-/* The kernel looks for a free port by a bounded number of tries (as we do), and drops the packet without a word when it
- * finds none: a sixteenth of the ports is left free for it to find, and for the machine's own connections. */
+/* A sixteenth of the ports is left free: for the machine's own connections, and so that a few random tries find one. */
 static enum drop crowd_check(const struct flowstate *fs, const struct flow_head *h)
 {
 	uint32_t most = PORT_HIGH - PORT_LOW + 1;
@@ -222,16 +261,11 @@ static bool has_share(const struct flowstate *fs, const struct flow_head *h, uin
 bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
 {
 	bool is6 = !addr_is4(&h->addr[2]);
-	uint32_t low, count;
-	struct tuple t;
 
 	if (!names_outward(&fs->names, h))
 		return false;
 	if (fs->nat == FS_NAT_POOL)
 		return !addr_range_has(&fs->nat_pool[is6], &h->addr[2]);
-	record_tuple(h, FS_ORIG, &t);
-	if (fs->nat == FS_NAT_KERNEL && !port_range(&t, &low, &count))
-		return !addr_eq(&h->addr[2], &fs->overlap[is6].first);
 	return !addr_eq(&h->addr[0], &h->addr[2]) && !addr_range_has(&fs->overlap[is6], &h->addr[2]);
 }
 
@@ -291,13 +325,13 @@ static uint64_t place_of(const struct flowstate *fs, const struct addr *host, ui
 	return sip_words(&fs->pool_key, w, 3);
 }
 
-static bool from_overlap_pool(struct search *s, struct tuple *t, bool one)
+static bool from_overlap_pool(struct search *s, struct tuple *t)
 {
 	struct flowstate *fs = s->fs;
 	const struct tuple *orig = &s->orig->t;
-	struct addresses a = {.range = &fs->overlap[!addr_is4(&orig->src)], .another = !one};
+	struct addresses a = {.range = &fs->overlap[!addr_is4(&orig->src)], .another = true};
 
-	a.count = one ? 1 : addr_range_count(a.range);
+	a.count = addr_range_count(a.range);
 	if (addr_is_none(&a.range->first))
 		return false;
 	a.at = place_of(fs, &orig->src, s->orig->realm) % a.count;
@@ -325,19 +359,22 @@ enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, cons
 {
 	struct search s = {.fs = fs, .orig = orig, .reply = reply};
 	struct tuple t = reply->t;
-	enum fs_nat nat = names_outward(&fs->names, h) ? fs->nat : FS_NAT_NONE;
-	uint32_t low, count;
+	bool outward = names_outward(&fs->names, h);
 
-	if (nat == FS_NAT_POOL)
+	if (outward && fs->nat == FS_NAT_POOL)
 		return from_nat_pool(&s, h, &t);
-	if (nat == FS_NAT_KERNEL) {
+	if (reply->masked) {
 		enum drop d = crowd_check(fs, h);
 		if (d)
 			return d;
+		s.own_only = has_share(fs, h, 1);
 	}
-	if (nat == FS_NAT_KERNEL && !port_range(&orig->t, &low, &count))
-		return from_overlap_pool(&s, &t, true) ? DROP_NONE : DROP_NAT_EXHAUSTED;
 	if (!readdress && (natural_free(&s) || other_port(&s, &t, PORT_TRIES)))
 		return DROP_NONE;
-	return from_overlap_pool(&s, &t, false) ? DROP_NONE : DROP_TUPLE_COLLISION;
+	/* Another address makes no difference to who sees none. */
+	if ((readdress || !reply->masked) && from_overlap_pool(&s, &t))
+		return DROP_NONE;
+	if (!reply->masked)
+		return DROP_TUPLE_COLLISION;
+	return s.own_only ? DROP_NAT_SITE_LIMIT : DROP_NAT_EXHAUSTED;
 }

@@ -389,3 +389,54 @@ def expires_in_the_kernel_too(c):
     c.wait(lambda: any(int(e.split()[2]) > 60 for e in entries()), 2, "the kernel to go on for long, or nothing is tested")
     c.wait(lambda: all(f["state"] == "quarantine" for f in net.gateway.flows_of()), 6, "the flow to end")
     c.wait(lambda: not entries(), 1, "the kernel's entry to go")
+
+
+def late_answers(c, nat):
+    """br1's flow ends, and br2's begins with the same port, from another address where the kernel masquerades. What the
+    server still sends to the first must reach nobody, and the same is tried with a flow that ended in between."""
+    net = topo.Net(c, nat=nat, cpe=False)
+    br, peer = [packets.Branch(net, 1), packets.Branch(net, 2)], Peer(net)
+    for six in (False, True):
+        hosts = ("fd00:9::9", "fd00:9::5") if six else ("10.9.9.9", topo.HOST)
+        dst = topo.SERVER6 if six else topo.SERVER
+        for host in hosts:
+            port = 5000 + 10 * six + hosts.index(host)
+            first, second = (f"{n} {host} ".encode() for n in ("first", "second"))
+            br[0].send(packets.udp(topo.HOST6 if six else topo.HOST, dst, port, 9000, first))
+            a = peer.wait(first)
+            net.gateway.ctl("flush", "--all")
+            br[1].send(packets.udp(host, dst, port, 9000, second))
+            b = peer.wait(second)
+            c.check((a.src, a.sport) != (b.src, b.sport), f"both are {a.src} port {a.sport} to the server")
+            for s, text in ((a, b"late"), (b, b"answer")):
+                peer.send(packets.udp(dst, s.src, 9000, s.sport, text), s.src)
+            br[1].wait(lambda p: b"answer" in p.data, 3, "the answer to br2")
+            c.equal([p.data for b in br for _, p in b.heard() if b"late" in p.data], [], "what came late")
+            for b in br:
+                b.forget()
+
+
+@case()
+def late_answers_masqueraded(c):
+    """
+        br1, br2: UDP from the same port, one after the other -- gw, masquerade -- inet: answers late
+
+    The server sees nothing of a flow but its port, so this is what is closed to others for a while.
+    """
+    late_answers(c, "masquerade")
+
+
+@case()
+def late_answers_pool(c):
+    """
+        br1, br2: UDP from the same port, one after the other -- gw, arrd's own NAT -- inet: answers late
+    """
+    late_answers(c, topo.POOL)
+
+
+@case()
+def late_answers_routed(c):
+    """
+        br1, br2: UDP from the same port, one after the other -- gw, nat = none -- inet: answers late
+    """
+    late_answers(c, "none")

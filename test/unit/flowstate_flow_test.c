@@ -72,7 +72,7 @@ static void test_false_entries(void **state)
 		default:
 			u = tuple_turned(&t);
 		}
-		uint64_t hash = lookup_hash(w.fs, FS_SLOT(realm), &u);
+		uint64_t hash = lookup_hash(w.fs, FS_SLOT(realm), &u, false);
 		index_in(&w.fs->index, hash, REF(f, FS_ORIG));
 		assert_int_equal(find(&w, realm, u).flow, FS_NONE);
 		index_out(&w.fs->index, hash, REF(f, FS_ORIG));

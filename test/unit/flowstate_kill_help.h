@@ -290,8 +290,6 @@ static inline bool unfit(const struct fs_config *c, const struct tuple *orig, co
 	struct addr_range mine = addr_range_of_hosts(v6 ? &c->pool6 : &c->pool4);
 	if (c->nat == FS_NAT_POOL)
 		return !addr_range_has(&c->nat_pool[v6], &reply->dst);
-	if (c->nat == FS_NAT_KERNEL && orig->proto == 47)
-		return !addr_eq(&mine.first, &reply->dst);
 	return !addr_eq(&orig->src, &reply->dst) && !addr_range_has(&mine, &reply->dst);
 }
 
@@ -299,6 +297,8 @@ static inline bool unfit(const struct fs_config *c, const struct tuple *orig, co
 static inline void work_nat(struct worker *k, enum fs_nat nat, uint8_t addresses)
 {
 	struct fs_config *c = &k->w.cfg;
+	/* To or from the kernel's: all flows end, and what is closed is so in a way that says nothing now. */
+	bool other_mask = (c->nat == FS_NAT_KERNEL) != (nat == FS_NAT_KERNEL);
 	c->nat = nat;
 	c->nat_pool[0] = (struct addr_range){ip("203.0.113.200"), ip("203.0.113.200")};
 	c->nat_pool[1] = (struct addr_range){ip("2001:db8:9::1"), ip("2001:db8:9::1")};
@@ -308,10 +308,12 @@ static inline void work_nat(struct worker *k, enum fs_nat nat, uint8_t addresses
 		for (unsigned n = 0; n < TUPLES; n++) {
 			struct pledge *p = &k->sh->pledge[site][n];
 			struct tuple t = any_of(n);
-			if (p->promise != NONE && unfit(c, &t, &p->reply))
+			if (p->promise != NONE && (other_mask || unfit(c, &t, &p->reply)))
 				IN_ORDER(p->promise = DOUBTFUL);
 		}
 	}
+	for (unsigned i = 0; other_mask && i < GRANTS; i++)
+		k->sh->grant[i].closed_ms = 0;
 	IN_ORDER(k->sh->cfg = *c);
 	fs_reconfigure(k->w.fs, c);
 	for (int site = 0; site < SITES; site++) {
@@ -320,7 +322,10 @@ static inline void work_nat(struct worker *k, enum fs_nat nat, uint8_t addresses
 				continue;
 			if (find(&k->w, site_id(&k->w, site), any_of(n)).flow != FS_NONE)
 				work_fails(k, "a flow has not ended that does not fit the NAT");
-			over(k, site, n);
+			if (other_mask)
+				IN_ORDER(k->sh->pledge[site][n].promise = NONE);
+			else
+				over(k, site, n);
 			k->sh->other_nat++;
 		}
 	}
@@ -424,7 +429,7 @@ static inline void judge_closed(struct world *w, struct shared *sh)
 		if (!g->realm || g->closed_ms <= w->now || sh->begins == g->site)
 			continue;
 		struct place p;
-		lookup_aim(w->fs, &p, FS_SLOT(g->realm), &g->reply);
+		lookup_aim(w->fs, &p, FS_SLOT(g->realm), &g->reply, w->fs->masks);
 		lookup(w->fs, &p);
 		if (translate_closed(w->fs, &p, FS_SLOT(site_id(w, !g->site))))
 			continue;

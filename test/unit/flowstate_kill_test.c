@@ -208,6 +208,10 @@ static void each_kind(struct shared *sh)
 	work_nat(&k, FS_NAT_KERNEL, 0);
 	work_begin(&k, 1, 3, 0, 0);
 	work_begin(&k, 0, 0, 1, 0);
+	work_begin(&k, 1, 8, 0, 0); /* another host, the same port */
+	work_end(&k, 0, 0);
+	work_nat(&k, FS_NAT_NONE, 0);
+	work_begin(&k, 1, 0, 0, 0);
 	sh->done = true;
 	raise(SIGSTOP);
 }

@@ -28,7 +28,7 @@ struct mrec {
 
 /* A reply tuple whose record was taken before its quarantine was over. */
 struct mclosed {
-	bool used;
+	bool used, masked;
 	unsigned shard, realm, but; /* uids; but: to flows to or from there it is open, 0: to none */
 	struct tuple t;
 	uint32_t since;
@@ -126,6 +126,20 @@ static bool holds(const struct mrec *r, int d)
 	return r->used && (d == FS_REPLY || !r->quarantined || (!is_outward(r) && !r->gave_way));
 }
 
+/* Behind the kernel's masquerade what answers have as destination is not to be told apart. */
+static bool is_masked(const struct model *m, const struct mrec *r, int d)
+{
+	return m->nat == FS_NAT_KERNEL && d == FS_REPLY && is_outward(r);
+}
+
+static bool equal(const struct tuple *a, const struct tuple *b, bool masked)
+{
+	struct tuple u = *a;
+	if (masked && addr_is4(&a->dst) == addr_is4(&b->dst))
+		u.dst = b->dst;
+	return memcmp(&u, b, sizeof(u)) == 0;
+}
+
 static struct mrec *holder(struct model *m, unsigned realm, const struct tuple *t, enum fs_dir *dir)
 {
 	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
@@ -138,6 +152,26 @@ static struct mrec *holder(struct model *m, unsigned realm, const struct tuple *
 		}
 	}
 	return NULL;
+}
+
+/* Whose way a reply tuple is in. *two: there is another one besides, so that nobody can make way. */
+static struct mrec *holder_of_reply(
+	struct model *m, unsigned realm, const struct tuple *t, bool masked, enum fs_dir *dir, bool *two)
+{
+	struct mrec *found = holder(m, realm, t, dir);
+	*two = false;
+	if (!found)
+		*dir = FS_ORIG;
+	for (unsigned i = 0; masked && i < SHARDS_MAX * FLOWS; i++) {
+		struct mrec *r = &m->rec[i];
+		if (r == found || !holds(r, FS_REPLY) || r->realm[FS_REPLY] != realm ||
+			!is_masked(m, r, FS_REPLY) || !equal(&r->t[FS_REPLY], t, true))
+			continue;
+		*two = found != NULL;
+		*dir = FS_REPLY;
+		found = r;
+	}
+	return found;
 }
 
 static void model_end(struct model *m, struct mrec *r)
@@ -154,6 +188,7 @@ static void model_close(struct model *m, const struct mrec *r, int d, unsigned b
 	if (c->used)
 		m->forgotten = c->since;
 	*c = (struct mclosed){.used = true,
+		.masked = is_masked(m, r, d),
 		.shard = r->shard,
 		.realm = r->realm[d],
 		.but = but,
@@ -173,14 +208,14 @@ static void model_release(struct model *m, struct mrec *r)
 
 /* How long ago the tuple was closed to flows to or from the realm other, at least; UINT32_MAX: not that anybody knows.
  * realm 0: in any and to whomsoever, since filters go by slots, which others may have by now. */
-static uint32_t closed_for(
-	const struct model *m, unsigned shard, unsigned realm, unsigned other, const struct tuple *t)
+static uint32_t closed_for(const struct model *m, unsigned shard, unsigned realm, unsigned other,
+	const struct tuple *t, bool masked)
 {
 	uint32_t age = realm ? UINT32_MAX : units(m) - m->forgotten;
 	for (unsigned i = 0; i < CLOSED; i++) {
 		const struct mclosed *c = &m->closed[i];
-		bool open = realm && (c->realm != realm || c->but == other);
-		if (c->used && c->shard == shard && !open && memcmp(&c->t, t, sizeof(*t)) == 0 &&
+		bool open = realm && (c->realm != realm || c->but == other || c->masked != masked);
+		if (c->used && c->shard == shard && !open && equal(&c->t, t, c->masked) &&
 			units(m) - c->since < age)
 			age = units(m) - c->since;
 	}
@@ -188,7 +223,7 @@ static uint32_t closed_for(
 	for (unsigned i = 0; realm && i < CLOSED; i++) {
 		const struct mclosed *c = &m->closed[i];
 		if (c->used && c->shard == shard && c->realm == realm && c->but == other &&
-			units(m) - c->since < CLOSED_AT_MOST && memcmp(&c->t, t, sizeof(*t)) == 0)
+			units(m) - c->since < CLOSED_AT_MOST && equal(&c->t, t, c->masked))
 			return UINT32_MAX;
 	}
 	return age;
@@ -268,9 +303,9 @@ static struct tuple any_tuple(struct model *m)
 	if (v6 && t.proto == IPPROTO_ICMP)
 		t.proto = IPPROTO_ICMPV6;
 	if (t.proto != 47)
-		t.sport = htons((uint16_t)(1 + rnd(m, 3)));
+		t.sport = htons((uint16_t)(1023 + rnd(m, 3)));
 	if (t.proto == IPPROTO_TCP || t.proto == IPPROTO_UDP)
-		t.dport = htons((uint16_t)(1 + rnd(m, 3)));
+		t.dport = htons((uint16_t)(1023 + rnd(m, 3)));
 	return t;
 }
 
@@ -300,7 +335,7 @@ static unsigned site_of(const struct mrec *r)
 /* ---- NAT ----------------------------------------------------------------------------------------------------- */
 
 /* How a flow from a site to the egress gets its reply tuple: by the rules for tuples that collide; with an address of the
- * pool; with the one that all have behind the kernel. */
+ * pool; as it is or not at all, since the kernel could not tell it apart. */
 enum mapping { BY_CHANCE, POOLED, MASKED };
 
 static bool has_choice(const struct tuple *t)
@@ -322,22 +357,30 @@ static struct addr_range overlap(const struct model *m, bool v6)
 	return addr_range_of_hosts(v6 ? &m->shard[0].cfg.pool6 : &m->shard[0].cfg.pool4);
 }
 
-static struct tuple masked(const struct model *m, const struct tuple *natural)
+/* Only of one shard, whatever the destination. */
+static bool shard_allows(const struct model *m, unsigned s, const struct tuple *reply, bool masked)
 {
-	struct tuple t = *natural;
-	t.dst = overlap(m, !addr_is4(&t.dst)).first;
-	return t;
+	struct tuple any = *reply;
+	any.dst = (struct addr){};
+	return shard_of_tuple(m, reply) == s && (!masked || shard_of_tuple(m, &any) == s);
+}
+
+/* Would the kernel keep the source port? */
+static bool port_stays(const struct tuple *t)
+{
+	return (t->proto != IPPROTO_TCP && t->proto != IPPROTO_UDP) || ntohs(t->sport) >= 1024;
 }
 
 /* May a flow of the realm ua have it? Where that is not known, it is true for hopes. */
-static bool is_free(
-	struct model *m, unsigned s, const struct tuple *reply, unsigned ua, unsigned ub, bool hopes)
+static bool is_free(struct model *m, unsigned s, const struct tuple *reply, bool masked, unsigned ua,
+	unsigned ub, bool hopes)
 {
 	enum fs_dir dir;
-	const struct mrec *r = holder(m, ub, reply, &dir);
-	if (shard_of_tuple(m, reply) != s || !may_take(r, dir, ua))
+	bool two;
+	const struct mrec *r = holder_of_reply(m, ub, reply, masked, &dir, &two);
+	if (!shard_allows(m, s, reply, masked) || !may_take(r, dir, ua) || two)
 		return false;
-	return hopes || closed_for(m, s, 0, 0, reply) >= CLOSED_AT_MOST;
+	return hopes || closed_for(m, s, 0, 0, reply, masked) >= CLOSED_AT_MOST;
 }
 
 #endif

@@ -42,23 +42,29 @@ static void follow_evictions(struct model *m, unsigned s, unsigned site_uid, uns
 
 /* Is it refused because NAT has nothing for it? It must be, and must not be, by what is held. */
 static bool refused_by_nat(struct model *m, unsigned s, enum mapping mapping, const struct tuple *t,
-	unsigned ua, unsigned ub, enum drop d)
+	bool readdress, unsigned ua, unsigned ub, enum drop d)
 {
 	const struct addr_range *pool = &m->pool[!addr_is4(&t->src)];
 	uint64_t n = addr_range_count(pool), most = n * (m->share ? m->share : 100) / 100, own = 0;
-	struct tuple reply = tuple_turned(t), one = masked(m, &reply);
+	struct tuple reply = tuple_turned(t);
 	bool certain = false, hope = false;
-	if (mapping == MASKED) {
-		certain = is_free(m, s, &one, ua, ub, false);
-		hope = is_free(m, s, &one, ua, ub, true);
+	if (mapping == MASKED && !readdress) {
+		certain = is_free(m, s, &reply, true, ua, ub, false);
+		hope = is_free(m, s, &reply, true, ua, ub, true);
+	} else if (mapping == MASKED) {
+		/* One of the overlap pool, if there is one of this shard: who has this address is not in its way. */
+		enum fs_dir dir = FS_ORIG;
+		bool two;
+		const struct mrec *r = holder_of_reply(m, ub, &reply, true, &dir, &two);
+		hope = !r || !is_masked(m, r, dir) || may_take(r, dir, ua);
 	}
 	for (uint64_t i = 0; mapping == POOLED && i < n; i++) {
-		enum fs_dir dir;
+		enum fs_dir dir = FS_ORIG;
 		reply.dst = addr_range_at(pool, i);
 		const struct mrec *r = holder(m, ub, &reply, &dir);
 		own += r && r->shard == s && !r->quarantined && r->realm[FS_ORIG] == ua;
-		certain |= is_free(m, s, &reply, ua, ub, false);
-		hope |= is_free(m, s, &reply, ua, ub, true);
+		certain |= is_free(m, s, &reply, false, ua, ub, false);
+		hope |= is_free(m, s, &reply, false, ua, ub, true);
 	}
 	bool family = mapping == POOLED && !n,
 	     limit = !has_choice(t) && mapping == POOLED && own >= (most ? most : 1);
@@ -81,7 +87,9 @@ static bool refused_by_nat(struct model *m, unsigned s, enum mapping mapping, co
 /* Another NAT, or other addresses: whatever has none of them ends. */
 static void op_nat(struct model *m)
 {
+	enum fs_nat before = m->nat;
 	m->nat = (enum fs_nat)rnd(m, 3);
+	bool other_mask = (before == FS_NAT_KERNEL) != (m->nat == FS_NAT_KERNEL);
 	m->share = rnd(m, 3) * 40;
 	memset(m->pool, 0, sizeof(m->pool));
 	m->pool[0] = (struct addr_range){ip("203.0.113.1"), ip("203.0.113.1")};
@@ -101,13 +109,22 @@ static void op_nat(struct model *m)
 		struct mrec *r = &m->rec[i];
 		bool v6 = !addr_is4(&r->t[1].dst);
 		struct addr_range mine = overlap(m, v6);
-		if (!r->used || r->quarantined || !is_outward(r))
+		if (!r->used || !is_outward(r))
+			continue;
+		/* With another mask all of them, and their quarantines are left to the filters. */
+		if (other_mask) {
+			enum fs_nat after = m->nat;
+			m->stale += !r->quarantined;
+			m->nat = before;
+			model_release(m, r);
+			m->nat = after;
+			continue;
+		}
+		if (r->quarantined)
 			continue;
 		bool keeps = addr_eq(&r->t[0].src, &r->t[1].dst) || addr_range_has(&mine, &r->t[1].dst);
 		if (m->nat == FS_NAT_POOL)
 			keeps = addr_range_has(&m->pool[v6], &r->t[1].dst);
-		else if (m->nat == FS_NAT_KERNEL && !has_choice(&r->t[0]))
-			keeps = addr_eq(&r->t[1].dst, &mine.first);
 		if (keeps)
 			continue;
 		model_end(m, r);
@@ -158,12 +175,12 @@ static void op_begin(struct model *m)
 	}
 	assert_int_equal(hit.flow == FS_NONE, d != DROP_NONE);
 	bool to_egress = a != EGRESS && b == EGRESS;
-	if (!to_egress && d == DROP_TUPLE_COLLISION && closed_for(m, s, 0, 0, &t) < CLOSED_AT_MOST) {
+	if (!to_egress && d == DROP_TUPLE_COLLISION && closed_for(m, s, 0, 0, &t, false) < CLOSED_AT_MOST) {
 		m->refused++;
 		return;
 	}
 	assert_true(to_egress || d != DROP_NONE || (old && old->quarantined) ||
-		    closed_for(m, s, ua, ub, &t) >= quarantine);
+		    closed_for(m, s, ua, ub, &t, false) >= quarantine);
 	if (!may_take(old, dir, ub)) {
 		assert_int_equal(d, DROP_TUPLE_COLLISION);
 		m->refused++;
@@ -174,11 +191,13 @@ static void op_begin(struct model *m)
 		m->limited++;
 		return;
 	}
-	struct mrec *old_reply = holder(m, ub, &natural, &dir2);
-	bool natural_free = !flags && !own_answer && may_take(old_reply, dir2, ua);
-	bool known = closed_for(m, s, 0, 0, &natural) >= CLOSED_AT_MOST;
+	bool behind_kernel = to_egress && m->nat == FS_NAT_KERNEL, two;
+	struct mrec *old_reply = holder_of_reply(m, ub, &natural, behind_kernel, &dir2, &two);
+	bool natural_free = !flags && !own_answer && may_take(old_reply, dir2, ua) && !two &&
+			    shard_allows(m, s, &natural, behind_kernel) && (!behind_kernel || port_stays(&t));
+	bool known = closed_for(m, s, 0, 0, &natural, behind_kernel) >= CLOSED_AT_MOST;
 	enum mapping mapping = to_egress ? mapping_of(m, &t) : BY_CHANCE;
-	if (mapping != BY_CHANCE && refused_by_nat(m, s, mapping, &t, ua, ub, d))
+	if (mapping != BY_CHANCE && refused_by_nat(m, s, mapping, &t, flags, ua, ub, d))
 		return;
 	if (d == DROP_TUPLE_COLLISION) {
 		/* Only where there is little to choose from; never where there are ports. */
@@ -214,15 +233,17 @@ static void op_begin(struct model *m)
 	if (mapping == POOLED)
 		assert_true(addr_range_has(&m->pool[!addr_is4(&t.src)], &h[1].t.dst));
 	else if (mapping == MASKED)
-		assert_tuple(h[1].t, masked(m, &natural));
+		assert_int_equal(same, !flags);
 	else if (known)
 		assert_int_equal(same, natural_free);
 	m->pooled += mapping == POOLED;
 	m->masked += mapping == MASKED;
 	assert_int_equal(fs_translated(fs, hit.flow), !same);
-	old_reply = holder(m, ub, &h[1].t, &dir2);
-	assert_true(may_take(old_reply, dir2, ua));
-	assert_true(old_reply || closed_for(m, s, ub, ua, &h[1].t) >= quarantine);
+	if (behind_kernel)
+		assert_true(port_stays(&(struct tuple){.proto = t.proto, .sport = h[1].t.dport}));
+	old_reply = holder_of_reply(m, ub, &h[1].t, behind_kernel, &dir2, &two);
+	assert_true(may_take(old_reply, dir2, ua) && !two);
+	assert_true(old_reply || closed_for(m, s, ub, ua, &h[1].t, behind_kernel) >= quarantine);
 	/* Both make room; they may be the same record only if it held both tuples. */
 	if (old && dir == FS_REPLY)
 		old->used = false;
@@ -439,10 +460,13 @@ static void verify(struct model *m)
 		struct mrec *r = &m->rec[i];
 		for (int d = 0; d < 2; d++) {
 			enum fs_dir dir;
+			bool two;
 			if (!holds(r, d))
 				continue;
-			assert_ptr_equal(holder(m, r->realm[d], &r->t[d], &dir), r);
+			assert_ptr_equal(
+				holder_of_reply(m, r->realm[d], &r->t[d], is_masked(m, r, d), &dir, &two), r);
 			assert_int_equal(dir, d);
+			assert_false(two);
 		}
 	}
 }

@@ -235,6 +235,137 @@ static void test_kernel(void **state)
 	world_close(&w);
 }
 
+/* Whoever answers sees the kernel's one address, and tells flows apart by their ports alone: so no two have the same, of
+ * whichever hosts, and one that a site gave up is closed to all hosts of others, also when its record had to make room. */
+static void test_kernel_ports(void **state)
+{
+	static const char *const src[2] = {"10.0.0.5", "fd11::5"}, *const other[2] = {"10.9.9.9", "fd99::9"},
+				 *const dst[2] = {"192.0.2.9", "2001:db8::9"};
+	(void)state;
+
+	for (int v6 = 0; v6 < 2; v6++) {
+		for (int squeezed = 0; squeezed < 2; squeezed++) {
+			struct world w;
+			world_new(&w, NULL, 64);
+			nat(&w, FS_NAT_KERNEL, NULL, NULL);
+			struct tuple t = tup(IPPROTO_UDP, src[v6], 4000, dst[v6], 53),
+				     o = tup(IPPROTO_UDP, other[v6], 4000, dst[v6], 53);
+			uint32_t a = begin(&w, w.site_a, w.a1, t, NULL),
+				 a2 = begin(&w, w.site_a, w.a1, o, NULL);
+			struct tuple ra = half(&w, a, FS_REPLY), ra2 = half(&w, a2, FS_REPLY);
+			assert_false(fs_translated(w.fs, a));
+			assert_true(addr_eq(&ra2.dst, &o.src) && ra2.dport != htons(4000));
+			assert_int_equal(find(&w, w.egress, ra).flow, a);
+			assert_int_equal(find(&w, w.egress, ra2).flow, a2);
+			ra.dst = o.src; /* nobody's, though the port is a's */
+			assert_int_equal(find(&w, w.egress, ra).flow, FS_NONE);
+			fs_end(w.fs, a, w.now);
+			for (unsigned k = 0; squeezed && k < 500; k++) {
+				struct tuple f = tup(IPPROTO_UDP, src[v6], (uint16_t)(5000 + k), dst[v6], 54);
+				begin(&w, w.site_a, w.a1, f, NULL);
+				w.now += 50;
+			}
+			assert_int_equal(head_of(w.fs, a)->state == FS_QUARANTINE, !squeezed);
+			uint32_t b = begin(&w, w.site_b, w.b1, o, NULL);
+			assert_int_not_equal(half(&w, b, FS_REPLY).dport, htons(4000));
+			o.src.b[15]++;
+			uint32_t own = begin(&w, w.site_a, w.a1, o, NULL);
+			if (!squeezed)
+				assert_int_equal(half(&w, own, FS_REPLY).dport, htons(4000));
+			world_close(&w);
+		}
+	}
+}
+
+/* Ports that the kernel's masquerade would not keep are not given to it. */
+static void test_kernel_low_ports(void **state)
+{
+	static const struct {
+		uint8_t proto;
+		uint16_t port;
+		bool stays;
+	} rows[] = {{IPPROTO_UDP, 123, false}, {IPPROTO_TCP, 1023, false}, {IPPROTO_UDP, 500, false},
+		{IPPROTO_UDP, 4500, false}, {IPPROTO_SCTP, 0, false}, {IPPROTO_TCP, 4500, true},
+		{IPPROTO_TCP, 1024, true}, {IPPROTO_ICMP, 7, true}};
+	struct world w;
+	(void)state;
+
+	world_new(&w, NULL, 64);
+	nat(&w, FS_NAT_KERNEL, NULL, NULL);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct tuple t = tup(rows[i].proto, "10.0.0.5", rows[i].port, "192.0.2.9",
+			rows[i].proto == IPPROTO_ICMP ? 0 : 9);
+		uint32_t f = begin(&w, w.site_a, w.a1, t, NULL);
+		struct tuple r = half(&w, f, FS_REPLY);
+		assert_int_equal(ntohs(r.dport) == rows[i].port, rows[i].stays);
+		if (!rows[i].stays)
+			assert_true(ntohs(r.dport) >= 1024);
+	}
+	world_close(&w);
+}
+
+/* What begins outside and what answers a branch are told apart by the whole tuple. */
+static void test_kernel_both_ways(void **state)
+{
+	struct world w;
+	struct fs_hit hit;
+	(void)state;
+
+	world_new(&w, NULL, 64);
+	nat(&w, FS_NAT_KERNEL, NULL, NULL);
+	struct tuple in = tup(IPPROTO_UDP, "192.0.2.9", 53, "10.0.0.6", 4000),
+		     out = tup(IPPROTO_UDP, "10.0.0.5", 4000, "192.0.2.9", 53);
+	uint32_t a = begin(&w, w.site_a, w.a1, out, NULL);
+	struct fs_packet pk = packet(w.egress, w.egress, in, 0);
+	assert_int_equal(fs_begin(w.fs, &pk, w.site_b, w.b1, true, 0, w.now, &hit), DROP_NONE);
+	assert_int_equal(find(&w, w.egress, tuple_turned(&out)).flow, a);
+	assert_int_equal(find(&w, w.egress, in).flow, hit.flow);
+	/* What an answer to it would be is not free to that host, and an answer begins nothing. */
+	out.src = ip("10.0.0.6");
+	uint32_t b = begin(&w, w.site_b, w.b1, out, NULL), f = begin(&w, w.site_a, w.a1, out, NULL);
+	assert_int_not_equal(half(&w, f, FS_REPLY).dport, htons(4000));
+	assert_int_equal(b, hit.flow);
+	pk = packet(w.egress, w.egress, half(&w, a, FS_REPLY), 0);
+	assert_int_equal(fs_begin(w.fs, &pk, w.site_b, w.b1, true, 0, w.now, &hit), DROP_NONE);
+	assert_int_equal(hit.flow, a);
+	world_close(&w);
+}
+
+/* To masquerading and back: all flows end, and what a site had stays closed to others when it is masked again. */
+static void test_kernel_and_back(void **state)
+{
+	const struct tuple t = tup(IPPROTO_UDP, "10.0.0.5", 4000, "192.0.2.9", 53),
+			   o = tup(IPPROTO_UDP, "10.0.0.6", 4000, "192.0.2.9", 53);
+	char path[64];
+	(void)state;
+
+	snprintf(path, sizeof(path), "/dev/shm/arrd-nat-%d", getpid());
+	for (int restarts = 0; restarts < 2; restarts++) {
+		struct world w;
+		world_new(&w, path, 64);
+		for (int k = 0; k < 6; k++) {
+			w.cfg.nat = k % 2 ? FS_NAT_KERNEL : FS_NAT_NONE;
+			if (restarts) {
+				world_close(&w);
+				world_open(&w);
+				bind_all(&w);
+				fs_unbind_rest(w.fs);
+			} else {
+				fs_reconfigure(w.fs, &w.cfg);
+			}
+			check(&w);
+			assert_int_equal(find(&w, w.site_a, t).flow, FS_NONE);
+			assert_int_equal(find(&w, w.site_b, o).flow, FS_NONE);
+			uint32_t f = begin(&w, w.site_b, w.b1, o, NULL);
+			assert_int_equal(fs_translated(w.fs, f), k > 0); /* the filters know no site */
+			begin(&w, w.site_a, w.a1, t, NULL);
+			check(&w);
+		}
+		world_close(&w);
+	}
+	unlink(path);
+}
+
 /* Another NAT: flows that still have an address of it stay, the others end; over a restart, too. */
 static void test_change(void **state)
 {
@@ -341,6 +472,10 @@ int main(void)
 		cmocka_unit_test(test_pool_portless_share),
 		cmocka_unit_test(test_pool_portless_share_behind),
 		cmocka_unit_test(test_kernel),
+		cmocka_unit_test(test_kernel_ports),
+		cmocka_unit_test(test_kernel_low_ports),
+		cmocka_unit_test(test_kernel_both_ways),
+		cmocka_unit_test(test_kernel_and_back),
 		cmocka_unit_test(test_change),
 		cmocka_unit_test(test_from_egress),
 		cmocka_unit_test(test_ranges),

@@ -117,6 +117,29 @@ static void op_branches(void)
 	receive();
 }
 
+/* An answer to the kernel's address: it gives it to whoever has the port by now, or to itself. Returns whether the former is
+ * who it was for. */
+static bool unmasked(const struct tuple *t, unsigned site)
+{
+	struct flowstate *fs = rig.gw.fs;
+	struct place p;
+	const struct flow_head *h;
+
+	lookup_aim(fs, &p, FS_SLOT(rig.gw.egress_id), t, true);
+	lookup(fs, &p);
+	h = head_of(fs, REF_RECORD(p.ref == REF_NONE ? 0 : p.ref));
+	if (rig.flows.nat != FS_NAT_KERNEL || p.ref == REF_NONE || !is_live(h) ||
+		!names_alive(&fs->names, h)) {
+		m.count[N_KERNEL_FORGOT]++;
+		return false;
+	}
+	if (addr_eq(&h->addr[2], &t->dst))
+		return true;
+	m.count[N_KERNEL_GAVE]++;
+	assert_int_equal(site_of_realm(names_id(&fs->names, h->realm[FS_ORIG])), site);
+	return false;
+}
+
 static void op_server(void)
 {
 	struct heap *h = &m.heap[SERVER];
@@ -125,7 +148,7 @@ static void op_server(void)
 	if (!h->n)
 		return;
 	heap_out(h, any(h->n), &w);
-	if (w.until > rig.now)
+	if (w.until > rig.now && (!w.masked || unmasked(&w.t, w.site_for)))
 		raw_from_egress(NULL, w.b, w.len);
 	m.alone = true;
 	receive();
@@ -141,7 +164,7 @@ static void op_wire(void)
 	if (!h->n)
 		return;
 	heap_out(h, any(h->n), &w);
-	if (w.until <= rig.now || any(10) == 0) {
+	if (w.until <= rig.now || w.until - WIRE_MS <= m.nat_since || any(10) == 0) {
 		m.count[N_WIRE_LOST]++;
 		return;
 	}
@@ -182,7 +205,7 @@ static void op_stray(void)
 
 	t = tuple_turned(&t);
 	if (any(2) && seen)
-		t = seen->t;
+		t = seen->inner;
 	to = flow_of(EGRESS, &t, &other);
 	if (to == NOBODY && !proto_has_ports(t.proto))
 		return;
@@ -272,7 +295,8 @@ static void op_error(void)
 		send_error(site, b, tagged_make(b, &x, 64, (struct tag){NOBODY, NOBODY, 0}), NOBODY);
 		return;
 	default:
-		if (s && (s->where == EGRESS || is_there(s->where)))
+		if (s && (s->where == EGRESS || is_there(s->where)) &&
+			(!s->masked || unmasked(&s->inner, s->site)))
 			send_error(s->where, s->raw, s->raw_len < 600 ? s->raw_len : 600, s->site);
 	}
 }

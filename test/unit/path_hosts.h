@@ -49,6 +49,8 @@
 	X(MOVED, "answers by the site's other tunnel", 15)                                                   \
 	X(FLUSHED, "flows flushed", 15)                                                                      \
 	X(RELOADS, "tunnel moved to another site", 15)                                                       \
+	X(KERNEL_FORGOT, "late answers to the kernel's address, for nobody", 10)                             \
+	X(KERNEL_GAVE, "late answers to it, for who has the port now", 0)                                    \
 	X(NAT_CHANGES, "reloads with another NAT", 8)
 enum {
 #define X(id, text, kinds) N_##id,
@@ -79,6 +81,9 @@ struct conv {
 struct waiting {
 	unsigned via, site; /* TO_TUN: from the server */
 	uint64_t until;
+	bool masked; /* an answer to the kernel's own address; t: as it would be to its site */
+	struct tuple t;
+	unsigned site_for;
 	uint32_t len;
 	uint8_t b[1500];
 };
@@ -102,8 +107,9 @@ static struct {
 	unsigned errors;
 	struct rig_next next[2];
 	unsigned reloads;
-	bool alone;          /* what arrives now left with nothing that came later */
-	uint64_t on_the_way; /* for so long what arrives now was */
+	const struct seen *speaks; /* who answers, to what is masked */
+	bool alone;                /* what arrives now left with nothing that came later */
+	uint64_t on_the_way;       /* for so long what arrives now was */
 	uint64_t nat_since;
 } m;
 enum { BRANCHES, SERVER, WIRE };
@@ -253,6 +259,11 @@ static void put(unsigned via, unsigned site, uint64_t until, const uint8_t *b, u
 	struct waiting *w = heap_in(&m.heap[via == TO_TUN ? SERVER : BRANCHES]);
 
 	*w = (struct waiting){.via = via, .site = site, .until = until, .len = len};
+	w->masked = m.speaks != NULL;
+	if (m.speaks) {
+		w->t = m.speaks->inner;
+		w->site_for = m.speaks->site;
+	}
 	assert_true(len <= sizeof(w->b));
 	memcpy(w->b, b, len);
 }
@@ -293,15 +304,17 @@ static void say(unsigned via, unsigned site, uint64_t until, struct spec *s, str
 
 static void send_answer(const struct seen *s)
 {
-	struct tag t = {(uint8_t)(s->where | ANSWER), (uint8_t)s->site, tuple_number(&s->t)};
+	struct tag t = {(uint8_t)(s->where | ANSWER), (uint8_t)s->site, tuple_number(&s->inner)};
 	struct spec a = s->answer;
 
 	if (s->where != EGRESS && !is_there(s->where))
 		return;
 	if (a.proto == IPPROTO_TCP && !(a.flags & TCP_SYN) && any(40) == 0)
 		a.flags |= any(2) ? TCP_RST : TCP_FIN;
+	m.speaks = s->masked ? s : NULL;
 	say(s->where == EGRESS ? TO_TUN : tunnel_of(s->where), s->where, s->last + QUARANTINE_MS - SLACK_MS,
 		&a, t);
+	m.speaks = NULL;
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------------- */
@@ -317,10 +330,10 @@ static void check_error(const struct pkt *p, unsigned to)
 }
 
 /* Whoever gets p will answer; his answers are for the site that it is from. */
-static struct seen *take_note(unsigned where, unsigned from, const struct pkt *p, bool pieces)
+static struct seen *take_note(unsigned where, unsigned from, const struct pkt *p, bool masked, bool pieces)
 {
 	struct tuple t = tuple_turned(&p->t);
-	struct seen *s = seen_find(where, &t, 8 * QUARANTINE_MS);
+	struct seen *s = seen_find(where, &t, masked, 8 * QUARANTINE_MS);
 
 	if (s->used && s->site != from) {
 		if (rig.now - s->last < QUARANTINE_MS - SLACK_MS)
@@ -330,6 +343,7 @@ static struct seen *take_note(unsigned where, unsigned from, const struct pkt *p
 	}
 	s->used = true;
 	s->site = from;
+	s->inner = t;
 	s->last = rig.now - m.on_the_way;
 	s->answer = answer_to(p);
 	s->answer.df = false;
@@ -351,6 +365,7 @@ static void server_takes(uint8_t *b, uint32_t len, bool pieces)
 	struct pkt p = {.data = b, .len = len};
 	struct tuple turned;
 	struct tag t;
+	bool masked;
 
 	slow_check(b, len);
 	assert_int_equal(pkt_parse(&p), DROP_NONE);
@@ -365,7 +380,7 @@ static void server_takes(uint8_t *b, uint32_t len, bool pieces)
 		check_translation(EGRESS, &p.t, t.sent);
 	turned = tuple_turned(&p.t);
 	if (t.from & ANSWER) {
-		const struct seen *s = seen_find(EGRESS, &turned, 8 * QUARANTINE_MS);
+		const struct seen *s = seen_find(EGRESS, &turned, false, 8 * QUARANTINE_MS);
 
 		assert_true(!s->used || s->site == (t.from & ~ANSWER) ||
 			    rig.now - s->last >= QUARANTINE_MS - SLACK_MS);
@@ -376,10 +391,14 @@ static void server_takes(uint8_t *b, uint32_t len, bool pieces)
 		assert_true(addr_range_has(&rig.flows.nat_pool[p.ver == 6], &p.t.src));
 	count_kind(N_FROM_TCP, &p, pieces);
 	m.count[t.sent == tuple_number(&p.t) ? N_NATURAL : N_TRANSLATED]++;
+	/* What they say may be an answer to what had begun outside, and ended on its way. */
+	if (pieces && (t.from == SITE_C || t.from == SITE_D) && rig.flows.nat == FS_NAT_KERNEL)
+		return;
+	masked = rig.flows.nat == FS_NAT_KERNEL && !begun_there(EGRESS, &turned);
 	if (any(3))
-		send_answer(take_note(EGRESS, t.from, &p, pieces));
+		send_answer(take_note(EGRESS, t.from, &p, masked, pieces));
 	else
-		take_note(EGRESS, t.from, &p, pieces);
+		take_note(EGRESS, t.from, &p, masked, pieces);
 }
 
 static void conv_answered(struct conv *c, const struct pkt *p)
@@ -418,7 +437,7 @@ static void site_takes(unsigned tunnel, uint8_t *b, uint32_t len, bool pieces)
 	check_translation(site, &p.t, t.sent);
 	turned = tuple_turned(&p.t);
 	if (!(t.from & ANSWER)) {
-		const struct seen *s = take_note(site, from, &p, pieces);
+		const struct seen *s = take_note(site, from, &p, false, pieces);
 
 		m.count[from == EGRESS ? N_BEGUN_OUTSIDE : N_BETWEEN]++;
 		if (any(3))

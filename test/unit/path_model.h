@@ -9,6 +9,7 @@
 
 #include "test/unit/path_rig.h"
 
+#include "flowstate/state.h"
 #include "gateway/base/frag_cut.h"
 
 /* Whose packets are. NOBODY: they must reach no tunnel. */
@@ -309,7 +310,10 @@ static inline uint32_t reassemble(unsigned where, bool any_src, const uint8_t *b
 struct seen {
 	bool used;
 	unsigned where, site;
-	struct tuple t;
+	struct tuple
+		t; /* of his answers; as he knows it: behind the kernel's masquerade without the destination */
+	struct tuple inner; /* with it */
+	bool masked;
 	uint64_t last;
 	struct spec answer;
 	uint8_t raw[1500]; /* as it came: of a datagram of fragments, the first */
@@ -321,14 +325,18 @@ static struct seen seens[SEENS];
 static unsigned nseens; /* those behind were never used */
 
 /* The entry of a tuple, or a free one for it. What is older than for_ms is forgotten. */
-static inline struct seen *seen_find(unsigned where, const struct tuple *t, uint64_t for_ms)
+static inline struct seen *seen_find(unsigned where, const struct tuple *inner, bool masked, uint64_t for_ms)
 {
 	struct seen *at = NULL;
+	struct tuple t = *inner;
+
+	if (masked)
+		t.dst = addr_is4(&t.dst) ? addr_from4(0) : (struct addr){};
 
 	for (struct seen *s = seens; s < seens + nseens; s++) {
 		if (s->used && rig.now - s->last >= for_ms)
 			s->used = false;
-		if (s->used && s->where == where && memcmp(&s->t, t, sizeof(*t)) == 0)
+		if (s->used && s->where == where && memcmp(&s->t, &t, sizeof(t)) == 0)
 			return s;
 		if (!s->used && !at)
 			at = s;
@@ -339,7 +347,8 @@ static inline struct seen *seen_find(unsigned where, const struct tuple *t, uint
 	}
 	at->used = false;
 	at->last = 0;
-	at->t = *t;
+	at->t = t;
+	at->masked = masked;
 	at->where = where;
 	return at;
 }
