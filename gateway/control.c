@@ -173,7 +173,8 @@ static void client_next(struct client *c)
 {
 	int err;
 
-	if (c->req.rows || line_end(c, c->in_at) || control_follow_waiting(&c->req) >= FOLLOW_MUCH) {
+	if (control_goes_on(&c->req) || line_end(c, c->in_at) ||
+		control_follow_waiting(&c->req) >= FOLLOW_MUCH) {
 		client_ready(c);
 		return;
 	}
@@ -246,7 +247,7 @@ static void client_step(struct client *c)
 	struct jsonw w;
 
 	jw_init(&w, c->out, sizeof(c->out) - 1);
-	if (c->req.rows) {
+	if (control_goes_on(&c->req)) {
 		control_page(&c->req, &w);
 	} else if (c->req.following && end) {
 		control_follow_end(&c->req, &w);

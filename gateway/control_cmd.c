@@ -251,13 +251,28 @@ static void run_reload(struct control_request *r, const json_t *args, struct jso
 	free(errors);
 }
 
+/* Flows that begin meanwhile may be among them, or not. */
+static bool flush_step(struct control_request *r, struct jsonw *w, uint64_t deadline_ns)
+{
+	struct flush_query *q = &r->flush;
+
+	while (gateway_flush(r->gw, q->tunnel, q->site, &q->cursor, &q->ended))
+		if (uv_hrtime() >= deadline_ns)
+			return false;
+	log_notice(r->gw->log, "control", NULL, "%u flows of %s ended, asked for by uid %u, pid %d", q->ended,
+		q->what, (unsigned)r->peer.uid, (int)r->peer.pid);
+	control_result_begin(r, w);
+	jw_u64(w, "flushed", q->ended);
+	control_result_end(w);
+	return true;
+}
+
 /* Ends flows. Exactly one of the three arguments says whose: "all" is never meant by leaving something out. */
 static void run_flush(struct control_request *r, const json_t *args, struct jsonw *w)
 {
 	const char *tunnel = NULL, *site = NULL;
 	bool all = json_is_true(json_object_get(args, "all"));
 	fs_id tunnel_id = FS_ID_NONE, site_id = FS_ID_NONE;
-	uint32_t n;
 
 	if (!control_arg_str(r, w, args, "tunnel", &tunnel) || !control_arg_str(r, w, args, "site", &site))
 		return;
@@ -277,18 +292,15 @@ static void run_flush(struct control_request *r, const json_t *args, struct json
 		control_error(r, w, "not_found", "no %s has this name", tunnel ? "tunnel" : "site");
 		return;
 	}
-	n = gateway_flush(r->gw, tunnel_id, site_id);
-	log_notice(r->gw->log, "control", NULL, "%u flows of %s%s ended, asked for by uid %u, pid %d", n,
+	r->flush = (struct flush_query){.tunnel = tunnel_id, .site = site_id};
+	snprintf(r->flush.what, sizeof(r->flush.what), "%s%s",
 		tunnel ? "tunnel "
 		: site ? "site "
 		       : "all tunnels",
 		tunnel ? tunnel
 		: site ? site
-		       : "",
-		(unsigned)r->peer.uid, (int)r->peer.pid);
-	control_result_begin(r, w);
-	jw_u64(w, "flushed", n);
-	control_result_end(w);
+		       : "");
+	r->work = flush_step;
 }
 
 /* ---- the table, and reading requests ---------------------------------------------------------------- */
@@ -395,6 +407,7 @@ void control_dispatch(struct control_request *r, const char *line, size_t len, s
 
 	r->has_id = false;
 	r->rows = NULL;
+	r->work = NULL;
 	if (blank(line, len))
 		return;
 	/* Bounded: len by the caller, depth by JSON_PARSER_MAX_DEPTH (2048) of the library. */
@@ -406,19 +419,25 @@ void control_dispatch(struct control_request *r, const char *line, size_t len, s
 	else
 		control_error(r, w, "invalid_json", "octet %d: %s", err.position, err.text);
 	json_decref(req);
-	if (r->rows)
+	if (control_goes_on(r))
 		control_page(r, w);
 }
 
 void control_page(struct control_request *r, struct jsonw *w)
 {
+	uint64_t deadline_ns = uv_hrtime() + CONTROL_PAGE_NS;
 	size_t start;
 	bool done;
 
+	if (r->work) {
+		if (r->work(r, w, deadline_ns))
+			r->work = NULL;
+		return;
+	}
 	control_answer_begin(r, w);
 	jw_open(w, "rows", '[');
 	start = w->len;
-	done = r->rows(r, w, uv_hrtime() + CONTROL_PAGE_NS);
+	done = r->rows(r, w, deadline_ns);
 	if (!done && w->len == start) {
 		w->len = 0;
 		return;

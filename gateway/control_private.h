@@ -54,6 +54,12 @@ struct tunnel_query {
 	uint64_t matched;
 };
 
+struct flush_query {
+	uint32_t cursor, ended;
+	fs_id site, tunnel;
+	char what[FS_NAME_MAX + 16]; /* for the log */
+};
+
 /* A client's request: who asks, and how far a listing has got. */
 struct control_request {
 	struct gateway *gw;
@@ -64,17 +70,27 @@ struct control_request {
 	 * way. */
 	bool (*rows)(struct control_request *r, struct jsonw *w, uint64_t deadline_ns);
 	uint64_t *matched; /* for the last page */
-	bool following;    /* flows are followed (control_follow.c), from this event on: */
+	/* Goes on with what takes many turns, until the deadline. Returns true when it is done and the answer
+	 * written. NULL: there is nothing of the kind. */
+	bool (*work)(struct control_request *r, struct jsonw *w, uint64_t deadline_ns);
+	bool following; /* flows are followed (control_follow.c), from this event on: */
 	uint64_t follow_at;
 	union {
 		struct flow_query flows;
 		struct tunnel_query tunnels;
+		struct flush_query flush;
 	};
 };
 
+/* The request is not answered yet. */
+static inline bool control_goes_on(const struct control_request *r)
+{
+	return r->rows || r->work;
+}
+
 /* Reads the request in line (len octets, without its newline; any octets) and writes the answer, or the first
  * page of a listing, one line without its newline. w has room for CONTROL_OUT_MAX octets. Nothing is written
- * for a blank line. While r->rows is set afterwards, the listing goes on by control_page(); while r->following is, by
+ * for a blank line. While control_goes_on() says so afterwards, it goes on by control_page(); while r->following is, by
  * control_follow_page(), until control_follow_end() or control_follow_leave(). Neither may be set before. */
 void control_dispatch(struct control_request *r, const char *line, size_t len, struct jsonw *w);
 

@@ -504,13 +504,16 @@ int gateway_reload(struct gateway *gw, char **errors)
 	return 0;
 }
 
-uint32_t gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site)
+#define FLUSH_PIECE 64
+
+bool gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site, uint32_t *cursor, uint32_t *ended)
 {
-	uint32_t cursor = 0, flow, n = 0;
+	uint32_t flow, last = *cursor + FLUSH_PIECE;
 	uint64_t now = gateway_now();
 	struct fs_info info;
+	int found = 0;
 
-	while (fs_next(gw->fs, &cursor, UINT32_MAX, &flow, &info) == 1) {
+	while (*cursor < last && (found = fs_next(gw->fs, cursor, last - *cursor, &flow, &info)) == 1) {
 		bool hit = tunnel == FS_ID_NONE && site == FS_ID_NONE;
 
 		if (info.state == FS_QUARANTINE)
@@ -521,8 +524,8 @@ uint32_t gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site)
 		if (!hit)
 			continue;
 		fs_end(gw->fs, flow, now);
-		n++;
+		++*ended;
 	}
 	egress_flush(gw->egress);
-	return n;
+	return found >= 0;
 }

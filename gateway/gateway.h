@@ -69,8 +69,8 @@ void gateway_stop(struct gateway *gw);
  * be NULL) takes a text for the operator, to be freed by the caller. Returns 0 or -errno. */
 int gateway_reload(struct gateway *gw, char **errors);
 
-/* Ends the flows of one tunnel, of one site, or all (both FS_ID_NONE). Returns how many. Bounded only by
- * flows.max: takes 100 ms a million. */
-uint32_t gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site);
+/* Ends flows of one tunnel, of one site, or of all (both FS_ID_NONE), a piece at a time: looks at a few records from *cursor
+ * on (0 to begin), moves it behind them, and adds to *ended how many flows have ended. Returns whether there are more. */
+bool gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site, uint32_t *cursor, uint32_t *ended);
 
 #endif

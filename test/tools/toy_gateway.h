@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TOY_TUNNELS 3
 #define TOY_IPSEC   2 /* more of them, by toy_ipsec() */
@@ -56,14 +57,17 @@ int gateway_reload(struct gateway *gw, char **errors)
 	return t->reload_result;
 }
 
-uint32_t gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site)
+/* In pieces of 20 ms, longer than a page may take. */
+bool gateway_flush(struct gateway *gw, fs_id tunnel, fs_id site, uint32_t *cursor, uint32_t *ended)
 {
 	struct toy *t = (struct toy *)gw;
 
-	t->flushes++;
+	t->flushes += *cursor == 0;
 	t->flushed_tunnel = tunnel;
 	t->flushed_site = site;
-	return 42;
+	*ended += 21;
+	usleep(20000);
+	return ++*cursor < 2;
 }
 
 int ipsec_steer(struct ipsec *s, const struct tunnel *tunnel, enum ipsec_steer what)

@@ -63,7 +63,7 @@ static json_t *ask_as(struct toy *t, enum control_access access, const char *lin
 			json_decref(all);
 			all = a;
 		}
-		if (!r.rows)
+		if (!control_goes_on(&r))
 			break;
 		jw_init(&w, out, sizeof(out) - 1);
 		control_page(&r, &w);

@@ -114,7 +114,7 @@ static void test_flush(void **state)
 {
 	struct toy *t = *state;
 	const struct tunnel *b = tunnels_by_name(t->gw.tunnels, "branch-b");
-	json_t *a = ask(t, "{\"command\":\"flush\",\"args\":{\"all\":true}}");
+	json_t *a = ask(t, "{\"command\":\"flush\",\"args\":{\"all\":true}}"); /* in two turns */
 
 	assert_string_equal(at(a, "result.flushed"), "42");
 	assert_true(t->flushed_tunnel == FS_ID_NONE && t->flushed_site == FS_ID_NONE);
