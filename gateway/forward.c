@@ -211,14 +211,18 @@ static void guess_gso(struct path *path, struct item *it)
 
 static void depart(struct path *path, struct item *it, struct tunnel *exit)
 {
-	if (exit) {
-		enum drop d = tx_tunnel(path, &it->p, exit);
+	enum drop d = DROP_NONE;
 
+	if (it->from)
+		d = frag_number(path, &it->p, it->from->site, exit ? exit->site : path->gw->egress_id);
+	if (d) {
+		path_drop(path, it->from, d, 1);
+	} else if (exit) {
+		d = tx_tunnel(path, &it->p, exit);
 		if (d)
 			path_drop_out(path, exit, d, pkt_segs(&it->p));
 	} else if (it->p.frag_max) {
-		enum drop d = frag_to_tun(path, &it->p, it->from->site);
-
+		d = frag_to_tun(path, &it->p);
 		if (d)
 			path_drop(path, it->from, d, 1);
 	} else {

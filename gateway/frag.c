@@ -4,6 +4,7 @@
 
 #include "gateway/base/frag_cut.h"
 #include "gateway/base/reass.h"
+#include "gateway/frag_id.h"
 #include "gateway/rx.h"
 
 #include <errno.h>
@@ -12,29 +13,14 @@
 
 /* As much as a busy network of sites may have under way at once, and an eighth of it for each. A datagram is waited for as
  * long as Linux does (RFC 791 says 15 s at least; hosts that send IPv6 expect up to 60 s, RFC 8200 4.5). */
-#define DATAGRAMS    4096u
-#define OCTETS       (64u << 20)
-#define A_REALM      8u
-#define WAIT_MS      30000u
-#define DESTINATIONS 4096u /* a power of two */
-#define IDS_A_WINDOW 32768u
-
-/* Identifications of 16 bits towards destinations of one hash. What was given out in a window of WAIT_MS is not given out
- * again in the next one, so that WAIT_MS lie between two uses: half of them a window. A site that is alone may use more, since
- * what it mixes up is its own; for as long no other site gets any. */
-struct ids {
-	uint64_t window_ms;
-	uint32_t used;
-	fs_id site,
-		over; /* the window's first; who used more than half of them in the window before, or FS_ID_NONE */
-	uint16_t next;
-	bool mixed;
-};
+#define DATAGRAMS 4096u
+#define OCTETS    (64u << 20)
+#define A_REALM   8u
+#define WAIT_MS   FRAG_ID_WAIT_MS
 
 struct frag {
 	struct reass *reass;
-	struct ids ids[DESTINATIONS];
-	uint8_t hash_key[crypto_shorthash_KEYBYTES];
+	struct frag_ids *ids;
 	uint32_t next6;
 	uint8_t whole[PKT_MAX];
 };
@@ -54,17 +40,16 @@ int frag_new(struct frag **out, struct path *path)
 		.octets_a_realm = OCTETS / A_REALM,
 		.timeout_ms = WAIT_MS};
 	struct frag *f = calloc(1, sizeof(*f));
-	int r = f ? reass_new(&f->reass, &limits) : -ENOMEM;
+	int r = f ? frag_ids_new(&f->ids) : -ENOMEM;
 
+	if (r == 0)
+		r = reass_new(&f->reass, &limits);
 	if (r < 0) {
-		free(f);
+		frag_free(f);
 		return r;
 	}
 	reass_on_lost(f->reass, on_lost, path);
-	randombytes_buf(f->hash_key, sizeof(f->hash_key));
 	f->next6 = randombytes_random();
-	for (uint32_t i = 0; i < DESTINATIONS; i++)
-		f->ids[i].next = (uint16_t)randombytes_random();
 	*out = f;
 	return 0;
 }
@@ -74,6 +59,7 @@ void frag_free(struct frag *f)
 	if (!f)
 		return;
 	reass_free(f->reass);
+	frag_ids_free(f->ids);
 	free(f);
 }
 
@@ -131,57 +117,39 @@ bool frag_forward(struct path *path)
 	return true;
 }
 
-/* ---- to the egress ---------------------------------------------------------------------------------- */
+/* ---- on ------------------------------------------------------------------------------------------------ */
 
-/* By the destination alone: NAT behind us makes sources equal. */
-static struct ids *ids_of(struct frag *f, const struct pkt *p)
+enum drop frag_number(struct path *path, struct pkt *p, fs_id site, fs_id realm)
 {
-	struct {
-		struct addr dst;
-		uint64_t proto;
-	} k = {p->t.dst, p->t.proto};
-	uint64_t h;
-
-	crypto_shorthash((uint8_t *)&h, (const uint8_t *)&k, sizeof(k), f->hash_key);
-	return &f->ids[h & (DESTINATIONS - 1)];
-}
-
-static bool next_id(struct frag *f, const struct pkt *p, fs_id site, uint64_t now, uint32_t *id)
-{
-	struct ids *s;
+	struct frag *f = path->frag;
+	uint16_t id;
 
 	if (p->ver == 6) {
-		*id = f->next6++;
-		return true;
+		if (p->frag_max)
+			p->frag_id = f->next6++;
+		return DROP_NONE;
 	}
-	s = ids_of(f, p);
-	if (now - s->window_ms >= WAIT_MS) {
-		s->over = s->used > IDS_A_WINDOW && now - s->window_ms < 2 * WAIT_MS ? s->site : FS_ID_NONE;
-		s->window_ms = now;
-		s->used = 0;
-		s->site = site;
-		s->mixed = false;
+	if (!p->frag_max) {
+		if (!p->df)
+			pkt_set_id(p, frag_ids_next(f->ids, realm, &p->t.dst, p->t.proto, pkt_segs(p)));
+		return DROP_NONE;
 	}
-	s->mixed |= s->site != site;
-	if ((s->mixed && s->used >= IDS_A_WINDOW) || (s->over != FS_ID_NONE && s->over != site))
-		return false;
-	s->used++;
-	*id = s->next++;
-	return true;
+	if (!frag_ids_take(f->ids, realm, &p->t.dst, p->t.proto, site, path->now, &id))
+		return DROP_FRAGMENT_ID;
+	p->frag_id = id;
+	return DROP_NONE;
 }
 
-enum drop frag_to_tun(struct path *path, const struct pkt *p, fs_id site)
+enum drop frag_to_tun(struct path *path, const struct pkt *p)
 {
-	uint32_t hlen, plen, id;
+	uint32_t hlen, plen;
 	struct virtio_net_hdr vnet = {0};
 	uint8_t hdr[FRAG_HDR_MAX];
 	const uint8_t *payload;
 	struct frag_cut c;
 
-	if (!next_id(path->frag, p, site, path->now, &id))
-		return DROP_FRAGMENT_ID;
 	if (!frag_cut_start(&c, p->ver, p->data, p->payload, p->data + p->payload, p->len - p->payload,
-		    frag_limit(p, path->tun_mtu), id, p->ver == 4 && p->df))
+		    frag_limit(p, path->tun_mtu), p->frag_id, p->ver == 4 && p->df))
 		return DROP_FRAGMENT_INVALID;
 	while ((hlen = frag_cut_next(&c, hdr, &payload, &plen))) {
 		struct iovec iov[3] = {

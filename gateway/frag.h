@@ -3,8 +3,8 @@
  *
  * The kernel behind the TUN, and every host, puts together what has equal addresses, protocol and Identification. Two sites
  * may send just that at the same time, and NAT makes equal what was not. So a datagram of fragments crosses the gateway as
- * one packet, which has a flow and ports like any other; towards the egress it is cut anew, with an Identification that no
- * other site's datagram to that destination has had for as long as anybody would wait for the rest of it.
+ * one packet, which has a flow and ports like any other; it is cut anew, with an Identification that no other site's
+ * datagram to that destination has had for as long as anybody would wait for the rest of it (frag_id.h).
  */
 #ifndef ARRD_FRAG_H
 #define ARRD_FRAG_H
@@ -31,8 +31,11 @@ static inline uint32_t frag_limit(const struct pkt *p, uint32_t mtu)
 	return limit < mtu ? limit : mtu;
 }
 
-/* A datagram that was put together leaves for the egress. site: whose it is. Returns DROP_NONE or why not. */
-enum drop frag_to_tun(struct path *path, const struct pkt *p, fs_id site);
+/* A packet of a site leaves, translated, into another realm: with an Identification for it. Returns DROP_NONE or
+ * DROP_FRAGMENT_ID. */
+enum drop frag_number(struct path *path, struct pkt *p, fs_id site, fs_id realm);
+/* A datagram that was put together leaves for the egress. Returns DROP_NONE or why not. */
+enum drop frag_to_tun(struct path *path, const struct pkt *p);
 /* About once a second: what is too old. */
 void frag_tick(struct path *path);
 

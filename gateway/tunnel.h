@@ -53,8 +53,7 @@ struct tunnel {
 	uint32_t rx_seq_old;     /* the last number that was too old ... */
 	uint8_t rx_seq_olds;     /* ... and how many before it led up to it */
 	bool rx_seq_valid;
-	uint32_t fragment_id; /* of the next inner packet that is cut into fragments */
-	uint32_t answers;     /* token bucket of our own ICMP messages into this tunnel */
+	uint32_t answers; /* token bucket of our own ICMP messages into this tunnel */
 	uint64_t answers_ms;
 	struct tunnel_ipsec *ipsec; /* of type ipsec, else NULL; owned */
 	struct tunnel *over;        /* gre: the ipsec tunnel that it travels in, or NULL */

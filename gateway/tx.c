@@ -203,17 +203,15 @@ static void queue(struct path *path, const struct pkt *p, struct tunnel *t, cons
 
 /* Cuts a wire packet (headers hdr, then payload) into fragments of at most limit octets. The inner packet is fragmented rather
  * than the outer one, so that the branch's hosts reassemble and not its router. */
-static enum drop queue_fragments(struct path *path, const struct pkt *p, struct tunnel *t, const uint8_t *hdr,
-	uint32_t hlen, const uint8_t *payload, uint32_t plen, uint32_t limit)
+static enum drop queue_fragments(struct path *path, const struct pkt *p, struct tunnel *t, uint32_t id,
+	const uint8_t *hdr, uint32_t hlen, const uint8_t *payload, uint32_t plen, uint32_t limit)
 {
 	uint8_t h[FRAG_HDR_MAX];
 	const uint8_t *piece;
 	struct frag_cut c;
 	uint32_t n;
 
-	/* Hosts put together what has equal addresses and ID: sites with equal addresses may use equal IDs, too. */
-	if (!frag_cut_start(
-		    &c, p->ver, hdr, hlen, payload, plen, limit, t->fragment_id++, p->ver == 4 && p->df))
+	if (!frag_cut_start(&c, p->ver, hdr, hlen, payload, plen, limit, id, p->ver == 4 && p->df))
 		return DROP_FRAGMENT_INVALID;
 	while ((hlen = frag_cut_next(&c, h, &piece, &n)))
 		queue(path, p, t, h, hlen, piece, n);
@@ -239,14 +237,14 @@ enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
 	if (p->payload > TX_HDR_MAX)
 		return DROP_GSO_INVALID;
 	if (p->frag_max)
-		return queue_fragments(path, p, t, p->data, p->payload, p->data + p->payload,
+		return queue_fragments(path, p, t, p->frag_id, p->data, p->payload, p->data + p->payload,
 			p->len - p->payload, frag_limit(p, mtu));
 	vnet_cut_start(&cut, p);
 	while ((hlen = vnet_cut_next(&cut, hdr, &payload, &plen)) > 0) {
 		if (hlen + plen <= mtu || p->ver == 6)
 			queue(path, p, t, hdr, hlen, payload, plen);
 		else if (d == DROP_NONE)
-			d = queue_fragments(path, p, t, hdr, hlen, payload, plen, mtu);
+			d = queue_fragments(path, p, t, be16_get(hdr + 4), hdr, hlen, payload, plen, mtu);
 	}
 	return d;
 }

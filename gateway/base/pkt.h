@@ -49,8 +49,8 @@ struct pkt {
 			   * ICMPv6 over IPv6 */
 	uint16_t quote;   /* ICMP error: offset of the quoted IP header */
 	uint16_t quote_l4; /* offset of the quoted L4 header; at least 8 octets are there */
-	/* Of a fragment: its place in the fragmentable part, whether more follows, Identification in host order; IPv6: where
-	 * the fragment header stands. l4 is where its piece begins. */
+	/* Of a fragment: its place in the fragmentable part, whether more follows, Identification in host order (also of a
+	 * packet that was put together); IPv6: where the fragment header stands. l4 is where its piece begins. */
 	uint16_t frag_off, frag_hdr;
 	bool frag_more;
 	uint32_t frag_id;
@@ -149,6 +149,8 @@ void pkt_set_quote_dst(struct pkt *p, const struct addr *a, uint16_t port);
 void pkt_decrement_ttl(struct pkt *p);
 /* Replaces the TTL or hop limit. */
 void pkt_set_ttl(struct pkt *p, uint8_t ttl);
+/* Replaces the Identification of an IPv4 header, host order. */
+void pkt_set_id(struct pkt *p, uint16_t id);
 /* Replaces DSCP and ECN. */
 void pkt_set_tos(struct pkt *p, uint8_t tos);
 /* Lowers the MSS option of a SYN to at most mss; leaves a smaller one. Returns true if it changed. */

@@ -450,7 +450,8 @@ enum drop pkt_parse(struct pkt *p)
 		.len = p->len,
 		.gso_size = p->gso_size,
 		.csum = p->csum,
-		.frag_max = p->frag_max};
+		.frag_max = p->frag_max,
+		.frag_id = p->frag_max ? p->frag_id : 0};
 	first = octets(p, 0, 1);
 	if (!first)
 		return DROP_INNER_TRUNCATED;

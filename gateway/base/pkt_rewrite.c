@@ -194,6 +194,11 @@ void pkt_set_tos(struct pkt *p, uint8_t tos)
 		be16_put(p->data, (uint16_t)((be16_get(p->data) & 0xf00f) | tos << 4));
 }
 
+void pkt_set_id(struct pkt *p, uint16_t id)
+{
+	put_word4(p, 4, id);
+}
+
 bool pkt_clamp_mss(struct pkt *p, uint16_t mss)
 {
 	uint8_t *v = p->data + p->mss_off, *csum = p->data + p->l4 + pkt_csum_offset(p->ver, IPPROTO_TCP);

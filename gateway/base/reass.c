@@ -495,7 +495,8 @@ bool reass_next(
 		return false;
 	d = &r->d[i];
 	r->done = d->next;
-	*p = (struct pkt){.data = buf, .len = write_header(d, buf), .frag_max = d->frag_max};
+	*p = (struct pkt){
+		.data = buf, .len = write_header(d, buf), .frag_max = d->frag_max, .frag_id = d->key.id};
 	at = d->hlen;
 	for (unsigned k = 0; k < d->npieces; k++) {
 		uint32_t c = d->piece[k].chunk, n = d->piece[k].len;

@@ -37,7 +37,7 @@ void reass_on_lost(struct reass *r, reass_lost_cb *cb, void *arg);
 /* Takes a fragment (p->frag), which is copied. Returns DROP_NONE, or why it is not kept. now_ms must not run backwards. */
 enum drop reass_take(struct reass *r, uint32_t realm, uint32_t via, const struct pkt *p, uint64_t now_ms);
 
-/* The next datagram that is complete, into buf (PKT_MAX octets): data, len and frag_max of p, where data is buf; and how
+/* The next datagram that is complete, into buf (PKT_MAX octets): data, len, frag_max and frag_id of p, where data is buf; and how
  * it came. False: there is none. The caller parses it. */
 bool reass_next(
 	struct reass *r, uint8_t *buf, struct pkt *p, uint32_t *realm, uint32_t *via, uint32_t *packets);
