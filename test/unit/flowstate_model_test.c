@@ -291,7 +291,9 @@ static void op_find(struct model *m)
 	fs_find(m->shard[s].fs, keys, n, hits);
 	for (unsigned i = 0; i < n; i++) {
 		enum fs_dir dir;
-		const struct mrec *r = holder(m, m->realm[realm[i]].uid, &keys[i].t, &dir);
+		struct mrec *r = holder(m, m->realm[realm[i]].uid, &keys[i].t, &dir);
+		if (r && r->quarantined && r->shard == s)
+			r->seen = m->shard[s].fs->now;
 		if (!r || r->quarantined || r->dead || r->shard != s) {
 			assert_int_equal(hits[i].flow, FS_NONE);
 			continue;
