@@ -103,7 +103,8 @@ static void test_keys(void **state)
 	for (size_t i = 0; i < sizeof(ts) / sizeof(ts[0]); i++) {
 		size_t len = octets_of(&ts[i], 0x1234, m);
 		assert_int_equal(len, addr_is4(&ts[i].src) ? 15 : 39);
-		assert_true(lookup_hash(w.fs, 0x1234, &ts[i], false) == sodium_hash(&w.fs->index_key, m, len));
+		assert_true(
+			lookup_hash(w.fs, 0x1234, &ts[i], false) == sodium_hash(&w.fs->index_key, m, len));
 	}
 	world_close(&w);
 }
