@@ -15,7 +15,7 @@ usage: conns.py BUILD [ROUNDS [SECONDS]]    as root; BUILD holds arrd, arrctl, b
 import os
 import sys
 
-from benchlib import arguments, result, rig_of, run, wait_for, write_results
+from benchlib import NICE, arguments, result, rig_of, run, wait_for, write_results
 
 SERVER = "198.51.100.10"  # not on the gateway's own link, whose networks are closed to branches
 PORTS = ("7000", "64")
@@ -95,7 +95,8 @@ quarantine = {CLOSING_S}
 """)
         with open(os.path.join(d, "tunnels.d", "branch.conf"), "w") as f:
             f.write("[tunnel branch]\ntype = gre\nlocal = 10.96.0.2\nremote = 10.96.0.1\n")
-        self.process = rig.start(self.gw, os.path.join(build, "arrd"), "-f", "-c", os.path.join(d, "arrd.conf"), log="arrd.log")
+        self.process = rig.start(self.gw, *NICE, os.path.join(build, "arrd"), "-f", "-c", os.path.join(d, "arrd.conf"),
+                                 log="arrd.log")
         self.serve()
 
 

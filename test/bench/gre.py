@@ -19,7 +19,7 @@ usage: gre.py BUILD [ROUNDS [SECONDS]]      as root; BUILD holds arrd, arrctl, b
 import os
 import sys
 
-from benchlib import (CASES, MTU, SMALL_MARK, Arrd, Pair, arguments, limit_of, raw_limit, result, rig_of, run, wait_for,
+from benchlib import (CASES, MTU, NICE, SMALL_MARK, Arrd, Pair, arguments, limit_of, raw_limit, result, rig_of, run, wait_for,
                       write_results)
 
 KEY = 4242
@@ -65,7 +65,7 @@ class OpenVSwitch(Pair):
             in_ns("ethtool", "-K", dev, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
 
         vsctl("--no-wait", "init")
-        self.rig.start(ns, "ovs-vswitchd", db, f"--unixctl={d}/vsw.ctl", "--disable-system", log=f"vswitchd-{ns}.log", **env)
+        self.rig.start(ns, *NICE, "ovs-vswitchd", db, f"--unixctl={d}/vsw.ctl", "--disable-system", log=f"vswitchd-{ns}.log", **env)
         run("ip", "-n", ns, "addr", "flush", "dev", "eth0")
         no_offloads("eth0")
         vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type=netdev", "--", "add-port", "br-phy", "eth0")
