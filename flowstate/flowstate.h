@@ -159,8 +159,7 @@ struct fs_hit {
 	enum fs_dir dir;
 };
 
-/* Looks up n keys: hashes all, prefetches, then compares. n may be any number. No effect on flows; what is in quarantine, and is
- * not found for that, stays in it for its whole time from now on. */
+/* Looks up n keys: hashes all, prefetches, then compares. No effect on the flows. n may be any number. */
 void fs_find(struct flowstate *fs, const struct fs_key *keys, unsigned n, struct fs_hit *out);
 
 /* Is what was found for the key still its flow? Each fs_begin since then may have ended it to make room, and made another

@@ -311,12 +311,7 @@ static void step_compare(const struct flowstate *fs, const struct fs_key *keys, 
 		if (ref == REF_NONE || fs->names.bound[realm] != keys[i].realm)
 			continue;
 		const struct flow_head *h = head_of(fs, REF_RECORD(ref));
-		if (h->state == FS_QUARANTINE) {
-			/* Somebody still speaks to who is gone: it stays closed for as long as he does, and then. */
-			__atomic_store_n(&body_of(fs, REF_RECORD(ref))->seen, fs->now, __ATOMIC_RELAXED);
-			continue;
-		}
-		if (!names_alive(&fs->names, h))
+		if (h->state == FS_QUARANTINE || !names_alive(&fs->names, h))
 			continue;
 		out[i].flow = REF_RECORD(ref);
 		out[i].dir = REF_DIR(ref);

@@ -186,28 +186,6 @@ static void test_made_room(void **state)
 	world_close(&w);
 }
 
-/* A server that goes on speaking to who is gone is not to be heard by the next one. */
-static void test_without_end(void **state)
-{
-	struct tuple in = inward(IPPROTO_UDP), out = tuple_turned(&in);
-	unsigned whole = fs_state_default_s(FS_QUARANTINE);
-	struct world w;
-	(void)state;
-
-	world_new(&w, NULL, 1024);
-	fs_end(w.fs, begin(&w, w.site_a, w.a1, out, NULL), w.now);
-	for (unsigned k = 0; k < 20; k++) {
-		sleep_s(&w, whole - 10);
-		assert_int_equal(find(&w, w.egress, in).flow, FS_NONE);
-	}
-	uint32_t b = begin(&w, w.site_b, w.b1, out, NULL);
-	assert_true(fs_translated(w.fs, b));
-	fs_end(w.fs, b, w.now);
-	sleep_s(&w, whole + 2);
-	assert_false(fs_translated(w.fs, begin(&w, w.site_b, w.b1, out, NULL)));
-	world_close(&w);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,7 +194,6 @@ int main(void)
 		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_gives_way),
 		cmocka_unit_test(test_made_room),
-		cmocka_unit_test(test_without_end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

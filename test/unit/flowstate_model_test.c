@@ -291,9 +291,7 @@ static void op_find(struct model *m)
 	fs_find(m->shard[s].fs, keys, n, hits);
 	for (unsigned i = 0; i < n; i++) {
 		enum fs_dir dir;
-		struct mrec *r = holder(m, m->realm[realm[i]].uid, &keys[i].t, &dir);
-		if (r && r->quarantined && r->shard == s)
-			r->seen = m->shard[s].fs->now;
+		const struct mrec *r = holder(m, m->realm[realm[i]].uid, &keys[i].t, &dir);
 		if (!r || r->quarantined || r->dead || r->shard != s) {
 			assert_int_equal(hits[i].flow, FS_NONE);
 			continue;
