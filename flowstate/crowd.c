@@ -13,14 +13,16 @@ int crowd_open(struct crowd *c)
 {
 	c->all = arena_map_private(OCTETS);
 	c->site = arena_map_private(OCTETS);
+	c->all_held = arena_map_private(OCTETS);
 	c->held = arena_map_private(OCTETS);
-	return c->all && c->site && c->held ? 0 : -ENOMEM;
+	return c->all && c->site && c->all_held && c->held ? 0 : -ENOMEM;
 }
 
 void crowd_close(struct crowd *c)
 {
 	arena_unmap_private(c->all, OCTETS);
 	arena_unmap_private(c->site, OCTETS);
+	arena_unmap_private(c->all_held, OCTETS);
 	arena_unmap_private(c->held, OCTETS);
 }
 
@@ -41,5 +43,5 @@ struct crowd_at crowd_at(
 bool crowd_eq(const struct crowd *a, const struct crowd *b)
 {
 	return memcmp(a->all, b->all, OCTETS) == 0 && memcmp(a->site, b->site, OCTETS) == 0 &&
-	       memcmp(a->held, b->held, OCTETS) == 0;
+	       memcmp(a->all_held, b->all_held, OCTETS) == 0 && memcmp(a->held, b->held, OCTETS) == 0;
 }

@@ -13,8 +13,8 @@
 #include "gateway/base/addr.h"
 
 struct crowd {
-	uint32_t *all, *site; /* live flows */
-	uint32_t *held;       /* of each site, those in quarantine too */
+	uint32_t *all, *site;      /* live flows: of all, of each site */
+	uint32_t *all_held, *held; /* those in quarantine too */
 };
 
 /* Which counters a destination has. */
@@ -35,6 +35,7 @@ static inline void crowd_count(struct crowd *c, struct crowd_at at, int live, in
 {
 	c->all[at.all] += (uint32_t)live;
 	c->site[at.site] += (uint32_t)live;
+	c->all_held[at.all] += (uint32_t)held;
 	c->held[at.site] += (uint32_t)held;
 }
 

@@ -90,19 +90,30 @@ void expire_sweep(struct flowstate *fs, bool shorter)
 	fs->sweep_rehangs |= shorter;
 }
 
-/* What was masked is not any longer, or the other way round: it must not stay in the index by the hash that it has. */
-static void release_outward(struct flowstate *fs)
+/* Masked or not from now on. What is in quarantine and was masked stays, by itself. What was not says nothing of who had a port,
+ * which another one may have had behind the mask before: so the filters take it, which close to all. */
+static void mask_quarantined(struct flowstate *fs, bool masks)
 {
-	bool told = !fs->on_end;
-	for (uint32_t i = 0; i < fs->arena.header->high; i++) {
+	uint32_t high = fs->arena.header->high;
+	struct place p;
+	for (uint32_t i = 0; i < high; i++) {
+		const struct flow_head *h = head_of(fs, i);
+		if (h->state == FS_QUARANTINE && names_outward(&fs->names, h))
+			index_out(&fs->index, lookup_record_hash(fs, h, FS_REPLY), REF(i, FS_REPLY));
+	}
+	fs->masks = masks;
+	fs->masks_since = fs->now;
+	for (uint32_t i = 0; i < high; i++) {
 		const struct flow_head *h = head_of(fs, i);
 		if (h->state != FS_QUARANTINE || !names_outward(&fs->names, h))
 			continue;
-		/* At once, and with it whatever was asked of the owner before and may be waiting. */
-		if (!told)
-			fs->on_end(fs->on_end_arg, i, true);
-		told = true;
-		pressure_release(fs, i);
+		struct tuple t;
+		record_tuple(h, FS_REPLY, &t);
+		lookup_aim(fs, &p, h->realm[FS_REPLY], &t, masks);
+		lookup(fs, &p);
+		index_in(&fs->index, p.hash, REF(i, FS_REPLY));
+		if (masks && !pressure_release(fs, i) && p.ref != REF_NONE)
+			expire_release(fs, i);
 	}
 }
 
@@ -116,8 +127,7 @@ void expire_stale(struct flowstate *fs)
 			expire_end(fs, i, FS_END_NAT);
 	}
 	if (masks != fs->masks)
-		release_outward(fs);
-	fs->masks = masks;
+		mask_quarantined(fs, masks);
 	__atomic_store_n(&fs->arena.header->nat, fs->nat, __ATOMIC_RELEASE);
 }
 

@@ -156,6 +156,7 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 		arena_close(&fs->arena);
 		memset(&fs->stats, 0, sizeof(fs->stats));
 		memset(&fs->names, 0, sizeof(fs->names));
+		fs->from_outside = 0;
 		rep->flows = 0;
 		err = arena_open(&fs->arena, &larger, &rep->kind, rep->why, sizeof(rep->why));
 		if (err)
@@ -279,6 +280,9 @@ static enum drop refuse(struct flowstate *fs, enum drop why)
 	return why;
 }
 
+/* For so long after answers were masked, or no more, one may be on its way that was told from others otherwise. */
+#define CHANGE_SETTLES (10 * UNITS_A_SECOND)
+
 enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm, fs_id via, bool from_egress,
 	unsigned flags, uint64_t now_ms, struct fs_hit *out)
 {
@@ -297,13 +301,16 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 
 	if (!translate_free(fs, &orig, to)) {
 		const struct flow_head *h = head_of(fs, REF_RECORD(orig.ref));
-		if (!is_live(h) || !names_alive(&fs->names, h))
+		if (!is_live(h) || !names_alive(&fs->names, h) ||
+			!record_half_is(h, REF_DIR(orig.ref), from, t))
 			return refuse(fs, DROP_TUPLE_COLLISION);
 		*out = (struct fs_hit){.flow = REF_RECORD(orig.ref), .dir = REF_DIR(orig.ref)};
 		return DROP_NONE;
 	}
 	/* A late answer, maybe, which must not become a question to somebody else by his route. From a site to an egress anything
 	 * may go: filters err, and then its flow had no other tuple to take. */
+	if (from_egress && fs->masks_since && fs->now - fs->masks_since < CHANGE_SETTLES)
+		return refuse(fs, DROP_TUPLE_COLLISION);
 	if ((from_egress || fs->names.slot[to].kind == FS_SITE) && translate_closed(fs, &orig, to))
 		return refuse(fs, DROP_TUPLE_COLLISION);
 	if (t->proto == IPPROTO_TCP && !track_begins(pk->tcp_flags, fs->tcp_loose && !from_egress))

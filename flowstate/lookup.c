@@ -230,6 +230,13 @@ uint32_t lookup_across(const struct flowstate *fs, const struct place *p)
 	return exactly(fs, p->realm, &p->t, lookup_hash(fs, p->realm, &p->t, !p->masked));
 }
 
+uint32_t lookup_behind_mask(const struct flowstate *fs, const struct place *p)
+{
+	if (p->masked || !fs->masks || !is_egress(fs, p->realm))
+		return REF_NONE;
+	return by_mask(fs, p->realm, &p->t, lookup_hash(fs, p->realm, &p->t, true));
+}
+
 void lookup(const struct flowstate *fs, struct place *p)
 {
 	p->ref = p->masked ? by_mask(fs, p->realm, &p->t, p->hash) : exactly(fs, p->realm, &p->t, p->hash);

@@ -210,9 +210,11 @@ static void close_halves(struct flowstate *fs, uint32_t i)
 	const struct flow_head *h = head_of(fs, i);
 	struct tuple t;
 
+	/* Not long after a change it may have been masked before, and may be again: to be masked closes more. */
+	bool changed = fs->masks_since && fs->now - fs->masks_since < fs->timeout[FS_QUARANTINE];
+	bool masked = names_outward(&fs->names, h) && (fs->masks || changed);
 	record_tuple(h, FS_REPLY, &t);
-	closed_add(&fs->arena, lookup_closed_hash(fs, h->realm[FS_REPLY], &t, half_masked(fs, h, FS_REPLY)),
-		fs->now);
+	closed_add(&fs->arena, lookup_closed_hash(fs, h->realm[FS_REPLY], &t, masked), fs->now);
 	if (!record_closes(fs, h, FS_ORIG) || !record_holds(fs, i, FS_ORIG))
 		return;
 	record_tuple(h, FS_ORIG, &t);
@@ -220,11 +222,13 @@ static void close_halves(struct flowstate *fs, uint32_t i)
 		names_id(&fs->names, h->realm[FS_REPLY]), fs->now);
 }
 
-void pressure_release(struct flowstate *fs, uint32_t i)
+bool pressure_release(struct flowstate *fs, uint32_t i)
 {
-	if (closed_room(&fs->arena, CLOSED_MAX))
-		close_halves(fs, i);
-	record_free(fs, i);
+	if (!closed_room(&fs->arena, CLOSED_MAX))
+		return false;
+	close_halves(fs, i);
+	expire_release(fs, i);
+	return true;
 }
 
 bool pressure_make_room(struct flowstate *fs, uint16_t site)
@@ -241,8 +245,10 @@ bool pressure_make_room(struct flowstate *fs, uint16_t site)
 		expire_end(fs, i, FS_END_TABLE_FULL);
 	else if (fs->on_end) /* what was asked of the kernel when it ended may still be waiting */
 		fs->on_end(fs->on_end_arg, i, true);
-	if (head_of(fs, i)->state == FS_QUARANTINE) /* it is free where there is no quarantine */
-		pressure_release(fs, i);
+	if (head_of(fs, i)->state == FS_QUARANTINE) { /* it is free where there is no quarantine */
+		close_halves(fs, i);
+		expire_release(fs, i);
+	}
 	return true;
 }
 

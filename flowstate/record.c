@@ -137,7 +137,7 @@ void record_yield(struct flowstate *fs, uint32_t ref, enum fs_dir dir)
 		return;
 	assert(h->state == FS_QUARANTINE);
 	if (dir == FS_REPLY)
-		record_free(fs, i);
+		expire_release(fs, i);
 	else
 		index_out(&fs->index, lookup_record_hash(fs, h, FS_ORIG), ref);
 }

@@ -35,6 +35,7 @@ struct flowstate {
 	enum fs_nat nat;
 	/* The kernel gives all that leaves by an egress one address: whom an answer is for can be seen by its port alone. */
 	bool masks;
+	uint32_t masks_since;  /* when that changed */
 	uint32_t from_outside; /* records, live or quarantined, of flows that began at an egress */
 	uint32_t nat_share;
 	struct crowd crowd; /* of the live flows to an egress */
@@ -141,6 +142,8 @@ void lookup_aim_records(
 void lookup(const struct flowstate *fs, struct place *p);
 /* Who has the same tuple, and is of the other kind, masked or not: the index does not lead from one to the other. */
 uint32_t lookup_across(const struct flowstate *fs, const struct place *p);
+/* Who would have it if it were masked, of a place that is not, in the realm of an egress that masks. */
+uint32_t lookup_behind_mask(const struct flowstate *fs, const struct place *p);
 uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t, bool masked);
 /* The same over restarts: of the filters of closed.h. */
 uint64_t lookup_closed_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t, bool masked);
@@ -220,8 +223,8 @@ enum queue_kind pressure_kind(const struct flow_head *h, const struct flow_body 
 void pressure_in(struct flowstate *fs, uint32_t i);
 void pressure_out(struct flowstate *fs, uint32_t i, enum queue_kind kind);
 void pressure_move(struct flowstate *fs, uint32_t i, enum queue_kind from);
-/* A record in quarantine is free from now on; its tuples stay closed, as long as the filter has room. */
-void pressure_release(struct flowstate *fs, uint32_t i);
+/* A record in quarantine is free from now on; its tuples stay closed. False: the filters have no room for them. */
+bool pressure_release(struct flowstate *fs, uint32_t i);
 /* Frees a record for a site, when there is no other. Returns whether there is one now. */
 bool pressure_make_room(struct flowstate *fs, uint16_t site);
 /* May a flow begin in a realm now, by the rate that is allowed? Counts it. */

@@ -92,11 +92,12 @@ bool translate_closed(const struct flowstate *fs, const struct place *p, uint16_
 {
 	fs_id to = names_id(&fs->names, other);
 
-	if (p->ref != REF_NONE || closed_none(&fs->arena))
+	if (p->ref != REF_NONE)
 		return false;
-	/* Without the mask, too: closed before the kernel masqueraded. */
-	return closed_to(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t, false), to) ||
-	       (p->masked && closed_to(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t, true), to));
+	/* Either may have been closed by the one or the other. */
+	return !closed_none(&fs->arena) &&
+	       (closed_to(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t, false), to) ||
+		       closed_to(&fs->arena, lookup_closed_hash(fs, p->realm, &p->t, true), to));
 }
 
 /* May it be had, as far as p->ref is concerned? */
@@ -126,6 +127,13 @@ bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
 	lookup(fs, p);
 	if (!gives_way(fs, p, other))
 		return false;
+	/* What begins outside may be a late answer to another host of who has, or had, that port. */
+	uint32_t hidden = lookup_behind_mask(fs, p);
+	if (hidden != REF_NONE && hidden != p->ref &&
+		head_of(fs, REF_RECORD(hidden))->realm[FS_ORIG] != other) {
+		p->ref = hidden;
+		return false;
+	}
 	uint32_t across = lookup_across(fs, p);
 	if (across == REF_NONE || across == p->ref)
 		return true;
@@ -216,6 +224,29 @@ static bool other_port(struct search *s, struct tuple *t, uint32_t tries)
 	return false;
 }
 
+#define OWN_LOOKED_AT 64u
+
+/* One that the site has in quarantine towards the same destination, of the oldest of its quarantine. */
+static bool own_port(struct search *s, struct tuple *t)
+{
+	struct flowstate *fs = s->fs;
+	const struct tuple *orig = &s->orig->t;
+	const struct pressure *p = &fs->pressure;
+	uint32_t at = p->of[s->orig->realm][QUEUE_QUARANTINED].first;
+
+	for (unsigned k = 0; at && k < OWN_LOOKED_AT; at = p->link[at - 1].next, k++) {
+		const struct flow_head *h = head_of(fs, at - 1);
+		if (h->realm[FS_REPLY] != s->reply->realm || h->proto != orig->proto ||
+			h->port[1] != orig->dport || !addr_eq(&h->addr[1], &orig->dst))
+			continue;
+		t->dst = s->reply->masked ? orig->src : h->addr[2];
+		t->dport = h->port[2];
+		if (candidate_free(s, t))
+			return true;
+	}
+	return false;
+}
+
 /* ---- what an egress's NAT can tell apart ---------------------------------------------------------------- */
 
 bool translate_crowded(const struct flowstate *fs, const struct flow_head *h, struct crowd_at *at)
@@ -234,7 +265,7 @@ static uint64_t share_of(const struct flowstate *fs, uint64_t n)
 	return n ? n : 1;
 }
 
-/* A sixteenth of the ports is left free: for the machine's own connections, and so that a few random tries find one. */
+/* A sixteenth of the ports is left to the machine's own connections. */
 static enum drop crowd_check(const struct flowstate *fs, const struct flow_head *h)
 {
 	uint32_t most = PORT_HIGH - PORT_LOW + 1;
@@ -248,14 +279,21 @@ static enum drop crowd_check(const struct flowstate *fs, const struct flow_head 
 	return fs->crowd.site[at.site] >= share_of(fs, most) ? DROP_NAT_SITE_LIMIT : DROP_NONE;
 }
 
-/* Has the site its share of a pool's ports to a destination? Those in quarantine are as good as used, for others. */
-static bool has_share(const struct flowstate *fs, const struct flow_head *h, uint64_t addresses)
+/* How a site gets a port towards a destination, of those that this many addresses have. Those in quarantine are as good as
+ * used, for others: who has some, and has its share of all, gets no others; and where most are used it gets them before free ones. */
+struct use {
+	bool own_only, own_first;
+};
+
+static struct use use_of(const struct flowstate *fs, const struct flow_head *h, uint64_t addresses)
 {
+	uint64_t ports = (PORT_HIGH - PORT_LOW + 1) * (addresses < 65536 ? addresses : 65536);
 	struct crowd_at at;
 
-	return translate_crowded(fs, h, &at) &&
-	       fs->crowd.held[at.site] >=
-		       share_of(fs, (PORT_HIGH - PORT_LOW + 1) * (addresses < 65536 ? addresses : 65536));
+	if (!translate_crowded(fs, h, &at))
+		return (struct use){};
+	return (struct use){.own_only = fs->crowd.held[at.site] >= share_of(fs, ports),
+		.own_first = fs->crowd.all_held[at.all] >= ports / 2};
 }
 
 bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
@@ -349,7 +387,10 @@ static enum drop from_nat_pool(struct search *s, const struct flow_head *h, stru
 		return DROP_NAT_FAMILY;
 	a.at = place_of(fs, &nobody, s->orig->realm) % a.count;
 	a.own = share_of(fs, a.count);
-	s->own_only = has_share(fs, h, a.count);
+	struct use use = use_of(fs, h, a.count);
+	s->own_only = use.own_only;
+	if ((use.own_only || use.own_first) && own_port(s, t))
+		return DROP_NONE;
 	enum drop d = other_address(s, t, &a);
 	return d && s->own_only ? DROP_NAT_SITE_LIMIT : d;
 }
@@ -367,14 +408,17 @@ enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, cons
 		enum drop d = crowd_check(fs, h);
 		if (d)
 			return d;
-		s.own_only = has_share(fs, h, 1);
+		struct use use = use_of(fs, h, 1);
+		s.own_only = use.own_only;
+		if (!readdress && (use.own_only || use.own_first) && own_port(&s, &t))
+			return DROP_NONE;
 	}
 	if (!readdress && (natural_free(&s) || other_port(&s, &t, PORT_TRIES)))
 		return DROP_NONE;
 	/* Another address makes no difference to who sees none. */
 	if ((readdress || !reply->masked) && from_overlap_pool(&s, &t))
 		return DROP_NONE;
-	if (!reply->masked)
+	if (!reply->masked || (readdress && addr_is_none(&fs->overlap[!addr_is4(&orig->t.src)].first)))
 		return DROP_TUPLE_COLLISION;
 	return s.own_only ? DROP_NAT_SITE_LIMIT : DROP_NAT_EXHAUSTED;
 }

@@ -153,6 +153,14 @@ static int cmp_addr(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct addr));
 }
 
+static bool has_ipsec(const struct config *c)
+{
+	for (size_t i = 0; i < c->ntunnels; i++)
+		if (c->tunnels[i].type == TUNNEL_IPSEC)
+			return true;
+	return false;
+}
+
 /* A set of addresses: of all tunnels of a type one end, ours (local) or theirs. A branch's end of an IPsec tunnel may be any,
  * and moves. */
 static int put_ends(
@@ -423,6 +431,12 @@ static void put_postrouting(FILE *f, const struct ruleset *r)
 		"}\n",
 		guarded ? "		iifname $TUN oifname $OUT goto leaving\n" : "");
 	put_timeout_rules(f, r, "to_tun");
+	/* From our own IKE ports a branch's packets would speak as the gateway, and their answers be taken for its. The flow table
+	 * gives none of these; this is for answers of a branch that have lost their connection here. */
+	if (nat && has_ipsec(r->conf))
+		fputs("add rule inet arrd nat ct mark & $BIT == $BIT oifname $OUT udp sport { 500, 4500 }"
+		      " masquerade to :10000-65535\n",
+			f);
 	fputs(nat ? "add rule inet arrd nat ct mark & $BIT == $BIT oifname $OUT masquerade\n"
 		  : "delete chain inet arrd nat\n",
 		f);

@@ -4,6 +4,7 @@
 
 #include "gateway/base/frag_cut.h"
 #include "gateway/base/reass.h"
+#include "gateway/egress.h"
 #include "gateway/frag_id.h"
 #include "gateway/rx.h"
 
@@ -151,6 +152,7 @@ enum drop frag_to_tun(struct path *path, const struct pkt *p)
 	if (!frag_cut_start(&c, p->ver, p->data, p->payload, p->data + p->payload, p->len - p->payload,
 		    frag_limit(p, path->tun_mtu), p->frag_id, p->ver == 4 && p->df))
 		return DROP_FRAGMENT_INVALID;
+	egress_flush(path->gw->egress); /* what the kernel is to forget, before it sees this */
 	while ((hlen = frag_cut_next(&c, hdr, &payload, &plen))) {
 		struct iovec iov[3] = {
 			{&vnet, VNET_HDR_LEN}, {hdr, hlen}, {(void *)(uintptr_t)payload, plen}};

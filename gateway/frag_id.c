@@ -7,18 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DESTINATIONS 4096u /* a power of two: those of one hash share what there is */
+#define DESTINATIONS 1024u /* a power of two: those of one hash share what there is */
 #define WHOLE        0x8000u
-#define BLOCK        256u /* Identifications, and so many blocks below WHOLE: */
+#define BLOCK        16u /* Identifications, and so many blocks below WHOLE: */
 #define BLOCKS       (WHOLE / BLOCK)
+#define RECENT       64u
 /* A site gets another block when there is a free one and it has less than A_SITE, or most are free. Else it begins anew with
  * the one that it used longest ago: what it mixes up then is its own. */
 #define A_SITE (BLOCKS / 8)
 
 struct destination {
-	fs_id owner[BLOCKS];    /* FS_ID_NONE: nobody yet */
-	uint32_t last[BLOCKS];  /* when one was given out, in ms: the low bits of the clock */
-	uint16_t given[BLOCKS]; /* of the block, since its owner has it, or began anew */
+	fs_id owner[BLOCKS];     /* FS_ID_NONE: nobody yet */
+	uint32_t last[BLOCKS];   /* when one was given out, in ms: the low bits of the clock */
+	uint8_t given[BLOCKS];   /* of the block, since its owner has it, or began anew */
+	uint16_t recent[RECENT]; /* which block a site had last, by its slot: a guess */
 	uint16_t whole;
 };
 
@@ -70,8 +72,10 @@ static bool is_free(const struct destination *d, unsigned b, uint32_t now)
 /* The block that the site's next one is of; BLOCKS: there is none. from: where to look first. */
 static unsigned block_for(struct destination *d, fs_id site, uint32_t now, unsigned from)
 {
-	unsigned own = 0, vacant = 0, found = BLOCKS, oldest = BLOCKS;
+	unsigned own = 0, vacant = 0, found = BLOCKS, oldest = BLOCKS, recent = d->recent[site % RECENT];
 
+	if (d->owner[recent] == site && d->given[recent] < BLOCK)
+		return recent;
 	for (unsigned k = 0; k < BLOCKS; k++) {
 		unsigned b = (from + k) % BLOCKS;
 
@@ -105,6 +109,7 @@ bool frag_ids_take(struct frag_ids *ids, fs_id realm, const struct addr *dst, ui
 
 	if (b == BLOCKS)
 		return false;
+	d->recent[site % RECENT] = (uint16_t)b;
 	d->last[b] = (uint32_t)now_ms;
 	*id = (uint16_t)(b * BLOCK + d->given[b]++);
 	return true;

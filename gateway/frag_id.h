@@ -5,7 +5,7 @@
  * makes equal what was not, so the Identification must tell their datagrams apart:
  *
  *   - a datagram that came in fragments gets one that no datagram of another site to that destination had within
- *     FRAG_ID_WAIT_MS. There are few of them, so a site gets them in blocks, and never all;
+ *     FRAG_ID_WAIT_MS, but for a restart in between. There are few of them, so a site gets them in blocks, and never all;
  *   - one that came whole, and may be fragmented further on, gets the next of the others: equal ones are 32768 datagrams
  *     apart, and what a site chose itself says nothing.
  */
@@ -18,11 +18,12 @@
 
 struct frag_ids;
 
-/* 5 MiB, of which is used what destinations are sent to. Returns 0, -ENOMEM or -ENOSYS. */
+/* 20 MiB, of which is used what destinations are sent to. Returns 0, -ENOMEM or -ENOSYS. */
 int frag_ids_new(struct frag_ids **out);
 void frag_ids_free(struct frag_ids *ids);
 
-/* For a datagram of fragments, of a site, to dst as it is in a realm. Returns false when other sites have all. */
+/* For a datagram of fragments, of a site, to dst as it is in a realm. Returns false when other sites have all:
+ * 2048 of them, who each have sent one at least. */
 bool frag_ids_take(struct frag_ids *ids, fs_id realm, const struct addr *dst, uint8_t proto, fs_id site,
 	uint64_t now_ms, uint16_t *id);
 /* The first of n following ones, for n whole datagrams. */

@@ -61,6 +61,7 @@ struct path {
 
 	struct vnet_join *join;
 	struct frag *frag;
+	uint16_t next_id; /* for datagrams without an Identification that are cut */
 	struct txq txq[2];
 	struct item item[BATCH];
 	struct fs_key key[BATCH];

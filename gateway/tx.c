@@ -218,6 +218,14 @@ static enum drop queue_fragments(struct path *path, const struct pkt *p, struct 
 	return DROP_NONE;
 }
 
+/* The Identification of a datagram that came whole: its own. Who clears DF on the way may leave 0 in all of them. */
+static uint16_t whole_id(struct path *path, const uint8_t *hdr)
+{
+	uint16_t id = be16_get(hdr + 4);
+
+	return id ? id : path->next_id++;
+}
+
 enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
 {
 	uint32_t mtu = tunnel_mtu(t, p->ver, path->now);
@@ -244,7 +252,7 @@ enum drop tx_tunnel(struct path *path, struct pkt *p, struct tunnel *t)
 		if (hlen + plen <= mtu || p->ver == 6)
 			queue(path, p, t, hdr, hlen, payload, plen);
 		else if (d == DROP_NONE)
-			d = queue_fragments(path, p, t, be16_get(hdr + 4), hdr, hlen, payload, plen, mtu);
+			d = queue_fragments(path, p, t, whole_id(path, hdr), hdr, hlen, payload, plen, mtu);
 	}
 	return d;
 }

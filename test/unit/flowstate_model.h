@@ -62,7 +62,8 @@ struct model {
 	struct mrec rec[SHARDS_MAX * FLOWS];
 	struct mclosed closed[CLOSED];
 	struct mevents events[SHARDS_MAX];
-	uint32_t forgotten; /* closed tuples of until then may be missing */
+	uint32_t masks_since[SHARDS_MAX]; /* 0: not since the start */
+	uint32_t forgotten;               /* closed tuples of until then may be missing */
 	unsigned nclosed, evicted, released, shortened;
 	unsigned begun, translated, refused, full, limited, taken_again, passed, outside;
 	unsigned nats, stale, pooled, masked, no_family, exhausted, shared;
@@ -174,6 +175,20 @@ static struct mrec *holder_of_reply(
 	return found;
 }
 
+/* What is not masked, behind an egress that masks, may be a late answer to another host of who has, or had, that port. */
+static bool hidden_from(
+	struct model *m, unsigned shard, unsigned realm, const struct tuple *t, unsigned other)
+{
+	for (unsigned i = 0; i < SHARDS_MAX * FLOWS; i++) {
+		const struct mrec *r = &m->rec[i];
+		if (r->shard == shard && holds(r, FS_REPLY) && r->realm[FS_REPLY] == realm &&
+			is_masked(m, r, FS_REPLY) && equal(&r->t[FS_REPLY], t, true) &&
+			!equal(&r->t[FS_REPLY], t, false) && r->realm[FS_ORIG] != other)
+			return true;
+	}
+	return false;
+}
+
 static void model_end(struct model *m, struct mrec *r)
 {
 	r->quarantined = true;
@@ -185,10 +200,12 @@ static void model_end(struct model *m, struct mrec *r)
 static void model_close(struct model *m, const struct mrec *r, int d, unsigned but)
 {
 	struct mclosed *c = &m->closed[m->nclosed++ % CLOSED];
+	uint32_t since = m->masks_since[r->shard];
+	bool changed = since && units(m) - since < m->shard[0].cfg.timeout_s[FS_QUARANTINE] * UNITS_A_SECOND;
 	if (c->used)
 		m->forgotten = c->since;
 	*c = (struct mclosed){.used = true,
-		.masked = is_masked(m, r, d),
+		.masked = is_masked(m, r, d) || (d == FS_REPLY && is_outward(r) && changed),
 		.shard = r->shard,
 		.realm = r->realm[d],
 		.but = but,
@@ -208,13 +225,13 @@ static void model_release(struct model *m, struct mrec *r)
 
 /* How long ago the tuple was closed to flows to or from the realm other, at least; UINT32_MAX: not that anybody knows.
  * realm 0: in any and to whomsoever, since filters go by slots, which others may have by now. */
-static uint32_t closed_for(const struct model *m, unsigned shard, unsigned realm, unsigned other,
-	const struct tuple *t, bool masked)
+static uint32_t closed_for(
+	const struct model *m, unsigned shard, unsigned realm, unsigned other, const struct tuple *t)
 {
 	uint32_t age = realm ? UINT32_MAX : units(m) - m->forgotten;
 	for (unsigned i = 0; i < CLOSED; i++) {
 		const struct mclosed *c = &m->closed[i];
-		bool open = realm && (c->realm != realm || c->but == other || c->masked != masked);
+		bool open = realm && (c->realm != realm || c->but == other);
 		if (c->used && c->shard == shard && !open && equal(&c->t, t, c->masked) &&
 			units(m) - c->since < age)
 			age = units(m) - c->since;
@@ -380,7 +397,7 @@ static bool is_free(struct model *m, unsigned s, const struct tuple *reply, bool
 	const struct mrec *r = holder_of_reply(m, ub, reply, masked, &dir, &two);
 	if (!shard_allows(m, s, reply, masked) || !may_take(r, dir, ua) || two)
 		return false;
-	return hopes || closed_for(m, s, 0, 0, reply, masked) >= CLOSED_AT_MOST;
+	return hopes || closed_for(m, s, 0, 0, reply) >= CLOSED_AT_MOST;
 }
 
 #endif

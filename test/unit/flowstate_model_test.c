@@ -90,6 +90,8 @@ static void op_nat(struct model *m)
 	enum fs_nat before = m->nat;
 	m->nat = (enum fs_nat)rnd(m, 3);
 	bool other_mask = (before == FS_NAT_KERNEL) != (m->nat == FS_NAT_KERNEL);
+	for (unsigned s = 0; other_mask && s < m->nshards; s++)
+		m->masks_since[s] = units(m);
 	m->share = rnd(m, 3) * 40;
 	memset(m->pool, 0, sizeof(m->pool));
 	m->pool[0] = (struct addr_range){ip("203.0.113.1"), ip("203.0.113.1")};
@@ -111,13 +113,13 @@ static void op_nat(struct model *m)
 		struct addr_range mine = overlap(m, v6);
 		if (!r->used || !is_outward(r))
 			continue;
-		/* With another mask all of them, and their quarantines are left to the filters. */
+		/* With another mask all of them; and what was not masked goes into the filters. */
 		if (other_mask) {
-			enum fs_nat after = m->nat;
 			m->stale += !r->quarantined;
-			m->nat = before;
-			model_release(m, r);
-			m->nat = after;
+			if (!r->quarantined)
+				model_end(m, r);
+			if (m->nat == FS_NAT_KERNEL)
+				model_release(m, r);
 			continue;
 		}
 		if (r->quarantined)
@@ -175,13 +177,14 @@ static void op_begin(struct model *m)
 	}
 	assert_int_equal(hit.flow == FS_NONE, d != DROP_NONE);
 	bool to_egress = a != EGRESS && b == EGRESS;
-	if (!to_egress && d == DROP_TUPLE_COLLISION && closed_for(m, s, 0, 0, &t, false) < CLOSED_AT_MOST) {
+	if (!to_egress && d == DROP_TUPLE_COLLISION && closed_for(m, s, 0, 0, &t) < CLOSED_AT_MOST) {
 		m->refused++;
 		return;
 	}
 	assert_true(to_egress || d != DROP_NONE || (old && old->quarantined) ||
-		    closed_for(m, s, ua, ub, &t, false) >= quarantine);
-	if (!may_take(old, dir, ub)) {
+		    closed_for(m, s, ua, ub, &t) >= quarantine);
+	bool settles = a == EGRESS && m->masks_since[s] && units(m) - m->masks_since[s] < 10 * UNITS_A_SECOND;
+	if (!may_take(old, dir, ub) || settles || hidden_from(m, s, ua, &t, ub)) {
 		assert_int_equal(d, DROP_TUPLE_COLLISION);
 		m->refused++;
 		return;
@@ -194,8 +197,9 @@ static void op_begin(struct model *m)
 	bool behind_kernel = to_egress && m->nat == FS_NAT_KERNEL, two;
 	struct mrec *old_reply = holder_of_reply(m, ub, &natural, behind_kernel, &dir2, &two);
 	bool natural_free = !flags && !own_answer && may_take(old_reply, dir2, ua) && !two &&
+			    (behind_kernel || !hidden_from(m, s, ub, &natural, ua)) &&
 			    shard_allows(m, s, &natural, behind_kernel) && (!behind_kernel || port_stays(&t));
-	bool known = closed_for(m, s, 0, 0, &natural, behind_kernel) >= CLOSED_AT_MOST;
+	bool known = closed_for(m, s, 0, 0, &natural) >= CLOSED_AT_MOST;
 	enum mapping mapping = to_egress ? mapping_of(m, &t) : BY_CHANCE;
 	if (mapping != BY_CHANCE && refused_by_nat(m, s, mapping, &t, flags, ua, ub, d))
 		return;
@@ -243,7 +247,7 @@ static void op_begin(struct model *m)
 		assert_true(port_stays(&(struct tuple){.proto = t.proto, .sport = h[1].t.dport}));
 	old_reply = holder_of_reply(m, ub, &h[1].t, behind_kernel, &dir2, &two);
 	assert_true(may_take(old_reply, dir2, ua) && !two);
-	assert_true(old_reply || closed_for(m, s, ub, ua, &h[1].t, behind_kernel) >= quarantine);
+	assert_true(old_reply || closed_for(m, s, ub, ua, &h[1].t) >= quarantine);
 	/* Both make room; they may be the same record only if it held both tuples. */
 	if (old && dir == FS_REPLY)
 		old->used = false;
@@ -424,6 +428,7 @@ static void op_reopen(struct model *m)
 	fs_close(w->fs);
 	w->now = m->now;
 	world_open(w);
+	m->masks_since[s] = 0;
 	listen_to(m, s);
 	assert_int_equal(w->rep.kind, FS_OPEN_ADOPTED);
 	assert_int_equal(w->rep.torn, 0);
@@ -536,7 +541,8 @@ static void run(unsigned nshards, const char *path, unsigned operations)
 		"evicted %u, released %u, timeouts shortened %u\n", m->evicted, m->released, m->shortened);
 	if (nshards == 1) /* with more they never fill */
 		assert_true(m->evicted && m->released && m->shortened);
-	print_message("%u changes of NAT, %u stale, %u of a pool, %u masked, %u of no family, %u exhausted, "
+	print_message("%u changes of NAT, %u stale, %u of a pool, %u masked, %u of no family, %u "
+		      "exhausted, "
 		      "%u shares\n",
 		m->nats, m->stale, m->pooled, m->masked, m->no_family, m->exhausted, m->shared);
 	assert_true(m->stale && m->pooled && m->masked && m->no_family && m->exhausted);

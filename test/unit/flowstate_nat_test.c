@@ -235,6 +235,17 @@ static void test_kernel(void **state)
 	world_close(&w);
 }
 
+static enum drop from_outside(struct world *w, struct tuple t, fs_id site, fs_id via, uint32_t *flow)
+{
+	struct fs_packet pk = packet(w->egress, w->egress, t, FLAG_SYN);
+	struct fs_hit hit;
+	enum drop d = fs_begin(w->fs, &pk, site, via, true, 0, w->now, &hit);
+
+	if (flow)
+		*flow = hit.flow;
+	return d;
+}
+
 /* Whoever answers sees the kernel's one address, and tells flows apart by their ports alone: so no two have the same, of
  * whichever hosts, and one that a site gave up is closed to all hosts of others, also when its record had to make room. */
 static void test_kernel_ports(void **state)
@@ -266,6 +277,9 @@ static void test_kernel_ports(void **state)
 				w.now += 50;
 			}
 			assert_int_equal(head_of(w.fs, a)->state == FS_QUARANTINE, !squeezed);
+			sleep_s(&w, 11);
+			ra.dst = t.src;
+			assert_int_equal(from_outside(&w, ra, w.site_b, w.b1, NULL), DROP_TUPLE_COLLISION);
 			uint32_t b = begin(&w, w.site_b, w.b1, o, NULL);
 			assert_int_not_equal(half(&w, b, FS_REPLY).dport, htons(4000));
 			o.src.b[15]++;
@@ -304,31 +318,118 @@ static void test_kernel_low_ports(void **state)
 	world_close(&w);
 }
 
-/* What begins outside and what answers a branch are told apart by the whole tuple. */
+/* What begins outside and what answers a branch are told apart by the whole tuple; but what may be a late answer to one site's
+ * host begins nothing with another site. */
 static void test_kernel_both_ways(void **state)
 {
 	struct world w;
-	struct fs_hit hit;
+	uint32_t a, in_flow, f;
 	(void)state;
 
 	world_new(&w, NULL, 64);
 	nat(&w, FS_NAT_KERNEL, NULL, NULL);
 	struct tuple in = tup(IPPROTO_UDP, "192.0.2.9", 53, "10.0.0.6", 4000),
 		     out = tup(IPPROTO_UDP, "10.0.0.5", 4000, "192.0.2.9", 53);
-	uint32_t a = begin(&w, w.site_a, w.a1, out, NULL);
-	struct fs_packet pk = packet(w.egress, w.egress, in, 0);
-	assert_int_equal(fs_begin(w.fs, &pk, w.site_b, w.b1, true, 0, w.now, &hit), DROP_NONE);
+	assert_int_equal(from_outside(&w, in, w.site_a, w.a1, NULL), DROP_TUPLE_COLLISION); /* it settles */
+	sleep_s(&w, 11);
+	a = begin(&w, w.site_a, w.a1, out, NULL);
+	assert_int_equal(from_outside(&w, in, w.site_b, w.b1, NULL), DROP_TUPLE_COLLISION);
+	assert_int_equal(from_outside(&w, in, w.site_a, w.a1, &in_flow), DROP_NONE);
 	assert_int_equal(find(&w, w.egress, tuple_turned(&out)).flow, a);
-	assert_int_equal(find(&w, w.egress, in).flow, hit.flow);
-	/* What an answer to it would be is not free to that host, and an answer begins nothing. */
+	assert_int_equal(find(&w, w.egress, in).flow, in_flow);
+	/* Its answer is one; that port is not to be had by the same host of others. */
 	out.src = ip("10.0.0.6");
-	uint32_t b = begin(&w, w.site_b, w.b1, out, NULL), f = begin(&w, w.site_a, w.a1, out, NULL);
+	assert_int_equal(begin(&w, w.site_a, w.a1, out, NULL), in_flow);
+	f = begin(&w, w.site_b, w.b1, out, NULL);
 	assert_int_not_equal(half(&w, f, FS_REPLY).dport, htons(4000));
-	assert_int_equal(b, hit.flow);
-	pk = packet(w.egress, w.egress, half(&w, a, FS_REPLY), 0);
-	assert_int_equal(fs_begin(w.fs, &pk, w.site_b, w.b1, true, 0, w.now, &hit), DROP_NONE);
-	assert_int_equal(hit.flow, a);
+	assert_int_equal(from_outside(&w, half(&w, a, FS_REPLY), w.site_b, w.b1, &f), DROP_NONE);
+	assert_int_equal(f, a);
 	world_close(&w);
+}
+
+/* Sites that ask one server without end use the ports again that they have in quarantine, and leave some to others. */
+static void test_kernel_resolver(void **state)
+{
+	struct world w;
+	unsigned got = 0;
+	(void)state;
+
+	world_new(&w, NULL, 400000);
+	w.cfg.nat_share = 50;
+	w.cfg.timeout_s[FS_UDP_ONE_WAY] = 120;
+	nat(&w, FS_NAT_KERNEL, NULL, NULL);
+	for (unsigned k = 0; k < 600; k++) {
+		for (unsigned i = 0; i < 400; i++) {
+			struct tuple t = tup(IPPROTO_UDP, "10.0.0.5",
+				(uint16_t)(1024 + (k * 7919 + i * 31) % 64000), "192.0.2.9", 53);
+			enum drop d;
+			begin(&w, i % 2 ? w.site_a : w.site_b, i % 2 ? w.a1 : w.b1, t, &d);
+		}
+		sleep_s(&w, 1);
+	}
+	fs_id c = fs_bind(w.fs, FS_SITE, "c", FS_ID_NONE, 0), c1 = fs_bind(w.fs, FS_TUNNEL, "c1", c, 14);
+	for (unsigned i = 0; i < 1000; i++) {
+		enum drop d;
+		begin(&w, c, c1, tup(IPPROTO_UDP, "10.0.0.5", (uint16_t)(2000 + i * 11), "192.0.2.9", 53),
+			&d);
+		got += d == DROP_NONE;
+	}
+	assert_int_equal(got, 1000);
+	world_close(&w);
+}
+
+static void count_ends(void *arg, uint32_t flow, bool at_once)
+{
+	(void)flow;
+	*(unsigned *)arg += at_once;
+}
+
+/* Of an earlier run's flow the kernel may still have its connection: it is told before the port is another host's. */
+static void test_kernel_port_of_before(void **state)
+{
+	struct tuple t = tup(IPPROTO_UDP, "10.0.0.5", 4000, "192.0.2.9", 53);
+	unsigned told = 0;
+	struct world w;
+	char path[64];
+	(void)state;
+
+	snprintf(path, sizeof(path), "/dev/shm/arrd-nat-%d", getpid());
+	world_new(&w, path, 64);
+	nat(&w, FS_NAT_KERNEL, NULL, NULL);
+	fs_end(w.fs, begin(&w, w.site_a, w.a1, t, NULL), w.now);
+	world_close(&w);
+	world_open(&w);
+	bind_all(&w);
+	fs_unbind_rest(w.fs);
+	fs_on_end(w.fs, count_ends, &told);
+	t.src = ip("10.0.0.6");
+	assert_false(fs_translated(w.fs, begin(&w, w.site_a, w.a1, t, NULL)));
+	assert_int_equal(told, 1);
+	world_close(&w);
+	unlink(path);
+}
+
+/* More flows than there is room for now, some of which began outside. */
+static void test_smaller(void **state)
+{
+	struct world w;
+	char path[64];
+	(void)state;
+
+	snprintf(path, sizeof(path), "/dev/shm/arrd-nat-%d", getpid());
+	world_new(&w, path, 512);
+	for (uint16_t i = 0; i < 200; i++)
+		assert_int_equal(from_outside(&w, tup(IPPROTO_UDP, "192.0.2.9", i, "10.0.0.5", 22), w.site_a,
+					 w.a1, NULL),
+			DROP_NONE);
+	world_close(&w);
+	w.cfg.max = 100;
+	world_open(&w);
+	bind_all(&w);
+	fs_unbind_rest(w.fs);
+	assert_int_equal(w.fs->from_outside, 200);
+	world_close(&w);
+	unlink(path);
 }
 
 /* To masquerading and back: all flows end, and what a site had stays closed to others when it is masked again. */
@@ -358,7 +459,9 @@ static void test_kernel_and_back(void **state)
 			assert_int_equal(find(&w, w.site_b, o).flow, FS_NONE);
 			uint32_t f = begin(&w, w.site_b, w.b1, o, NULL);
 			assert_int_equal(fs_translated(w.fs, f), k > 0); /* the filters know no site */
-			begin(&w, w.site_a, w.a1, t, NULL);
+			f = begin(&w, w.site_a, w.a1, t, NULL);
+			if (k % 2)
+				assert_int_not_equal(half(&w, f, FS_REPLY).dport, htons(4000));
 			check(&w);
 		}
 		world_close(&w);
@@ -475,7 +578,10 @@ int main(void)
 		cmocka_unit_test(test_kernel_ports),
 		cmocka_unit_test(test_kernel_low_ports),
 		cmocka_unit_test(test_kernel_both_ways),
+		cmocka_unit_test(test_kernel_resolver),
+		cmocka_unit_test(test_kernel_port_of_before),
 		cmocka_unit_test(test_kernel_and_back),
+		cmocka_unit_test(test_smaller),
 		cmocka_unit_test(test_change),
 		cmocka_unit_test(test_from_egress),
 		cmocka_unit_test(test_ranges),

@@ -125,6 +125,8 @@ static void ruleset(void **state)
 		{PLAIN, "add element inet arrd gre_peers6 { 2001:db8::a }", 1},
 		{PLAIN, "l4proto 47 ip daddr @gre_peers4 counter name branch_to_tunnel drop", 1},
 		{PLAIN, "l4proto 47 ip6 daddr @gre_peers6 counter name branch_to_tunnel drop", 1},
+		{PLAIN, "udp sport { 500, 4500 } masquerade", 0},
+		{NAT, "udp sport { 500, 4500 } masquerade to :10000-65535", 1},
 		{PLAIN, "dport { 500, 4500 } ip daddr @ipsec4 notrack", 1},
 		{PLAIN, "sport { 500, 4500 } ip saddr @ipsec4 notrack", 1},
 		{PLAIN, "l4proto 50 ip daddr @ipsec4 notrack", 1},

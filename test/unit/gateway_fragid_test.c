@@ -71,7 +71,7 @@ static void nobody_has_anothers(void **state)
 	print_message("ARRD_SEED=%u\n", start);
 	srandom(start);
 	for (unsigned k = 0; k < 1000000; k++) {
-		unsigned site = (unsigned)(random() % 1000 < 700 ? random() % 3 : random() % 200);
+		unsigned site = (unsigned)(random() % 1000 < 700 ? random() % 3 : random() % 3000);
 
 		t.now += random() % 100 == 0 ? (unsigned)random() % 100 : 0;
 		if (random() % 200000 == 0)
@@ -110,13 +110,13 @@ static void each_gets_some(void **state)
 	unsigned got = 0;
 
 	(void)state;
-	for (unsigned site = 0; site < 200; site++)
+	for (unsigned site = 0; site < 3000; site++)
 		got += take(SITE(site));
-	assert_int_equal(got, 128);
+	assert_int_equal(got, 2048);
 	t.now += FRAG_ID_WAIT_MS - 1;
-	assert_false(take(SITE(199)));
+	assert_false(take(SITE(2999)));
 	t.now++;
-	for (unsigned site = 100; site < 200; site++)
+	for (unsigned site = 1000; site < 3000; site++)
 		assert_true(take(SITE(site)));
 }
 
