@@ -221,6 +221,8 @@ int adopt_records(struct flowstate *fs, struct fs_open_report *rep)
 		__atomic_store_n(&header->high_again, max, __ATOMIC_RELEASE);
 		arena_trim(&fs->arena);
 	}
+	if (header->masks_since > fs->now) /* damage */
+		header->masks_since = fs->now;
 	rep->flows = fs->stats.used;
 	names_drop_unused(&fs->names);
 	expire_sweep(fs, false);

@@ -91,18 +91,20 @@ void expire_sweep(struct flowstate *fs, bool shorter)
 }
 
 /* Masked or not from now on. What is in quarantine and was masked stays, by itself. What was not says nothing of who had a port,
- * which another one may have had behind the mask before: so the filters take it, which close to all. */
+ * so the filters take it; what they have no room for stays, if it is alone behind the mask. */
 static void mask_quarantined(struct flowstate *fs, bool masks)
 {
 	uint32_t high = fs->arena.header->high;
 	struct place p;
 	for (uint32_t i = 0; i < high; i++) {
 		const struct flow_head *h = head_of(fs, i);
-		if (h->state == FS_QUARANTINE && names_outward(&fs->names, h))
+		if (h->state != FS_QUARANTINE || !names_outward(&fs->names, h))
+			continue;
+		if (!masks || !pressure_release(fs, i))
 			index_out(&fs->index, lookup_record_hash(fs, h, FS_REPLY), REF(i, FS_REPLY));
 	}
 	fs->masks = masks;
-	fs->masks_since = fs->now;
+	__atomic_store_n(&fs->arena.header->masks_since, fs->now, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < high; i++) {
 		const struct flow_head *h = head_of(fs, i);
 		if (h->state != FS_QUARANTINE || !names_outward(&fs->names, h))
@@ -112,7 +114,7 @@ static void mask_quarantined(struct flowstate *fs, bool masks)
 		lookup_aim(fs, &p, h->realm[FS_REPLY], &t, masks);
 		lookup(fs, &p);
 		index_in(&fs->index, p.hash, REF(i, FS_REPLY));
-		if (masks && !pressure_release(fs, i) && p.ref != REF_NONE)
+		if (p.ref != REF_NONE)
 			expire_release(fs, i);
 	}
 }

@@ -309,7 +309,7 @@ enum drop fs_begin(struct flowstate *fs, const struct fs_packet *pk, fs_id realm
 	}
 	/* A late answer, maybe, which must not become a question to somebody else by his route. From a site to an egress anything
 	 * may go: filters err, and then its flow had no other tuple to take. */
-	if (from_egress && fs->masks_since && fs->now - fs->masks_since < CHANGE_SETTLES)
+	if (from_egress && masks_changed(fs, CHANGE_SETTLES))
 		return refuse(fs, DROP_TUPLE_COLLISION);
 	if ((from_egress || fs->names.slot[to].kind == FS_SITE) && translate_closed(fs, &orig, to))
 		return refuse(fs, DROP_TUPLE_COLLISION);

@@ -211,8 +211,8 @@ static void close_halves(struct flowstate *fs, uint32_t i)
 	struct tuple t;
 
 	/* Not long after a change it may have been masked before, and may be again: to be masked closes more. */
-	bool changed = fs->masks_since && fs->now - fs->masks_since < fs->timeout[FS_QUARANTINE];
-	bool masked = names_outward(&fs->names, h) && (fs->masks || changed);
+	bool masked =
+		names_outward(&fs->names, h) && (fs->masks || masks_changed(fs, fs->timeout[FS_QUARANTINE]));
 	record_tuple(h, FS_REPLY, &t);
 	closed_add(&fs->arena, lookup_closed_hash(fs, h->realm[FS_REPLY], &t, masked), fs->now);
 	if (!record_closes(fs, h, FS_ORIG) || !record_holds(fs, i, FS_ORIG))

@@ -36,9 +36,10 @@ struct arena_header {
 	uint32_t ready;
 	/* closed.h: how many entries each filter has, which one takes new ones (0, 1), and since when. */
 	uint32_t closed_count[2], closed_now, closed_since;
-	uint32_t high_again; /* the same as high, stored after it, 0 while that is lowered: one that is
+	uint32_t high_again;  /* the same as high, stored after it, 0 while that is lowered: one that is
 			       damaged would hide what lies above */
-	uint32_t nat;        /* enum fs_nat by which its flows to an egress began */
+	uint32_t nat;         /* enum fs_nat by which its flows to an egress began */
+	uint32_t masks_since; /* when it became or ceased to be FS_NAT_KERNEL, in units of 100 ms; 0: never */
 };
 #define CLOSED_FILTER_OCTETS ((size_t)16 << 20)
 

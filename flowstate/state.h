@@ -35,7 +35,6 @@ struct flowstate {
 	enum fs_nat nat;
 	/* The kernel gives all that leaves by an egress one address: whom an answer is for can be seen by its port alone. */
 	bool masks;
-	uint32_t masks_since;  /* when that changed */
 	uint32_t from_outside; /* records, live or quarantined, of flows that began at an egress */
 	uint32_t nat_share;
 	struct crowd crowd; /* of the live flows to an egress */
@@ -121,6 +120,13 @@ void record_list_free(struct flowstate *fs, uint32_t i);
 static inline bool half_masked(const struct flowstate *fs, const struct flow_head *h, enum fs_dir dir)
 {
 	return fs->masks && dir == FS_REPLY && names_outward(&fs->names, h);
+}
+
+/* Has that changed within the last units of time? Also over a restart. */
+static inline bool masks_changed(const struct flowstate *fs, uint32_t units)
+{
+	uint32_t since = fs->arena.header->masks_since;
+	return since && fs->now - since < units;
 }
 
 /* A tuple in a realm, and which half has it. */

@@ -239,6 +239,8 @@ static bool own_port(struct search *s, struct tuple *t)
 		if (h->realm[FS_REPLY] != s->reply->realm || h->proto != orig->proto ||
 			h->port[1] != orig->dport || !addr_eq(&h->addr[1], &orig->dst))
 			continue;
+		if (!s->reply->masked && !addr_range_has(&fs->nat_pool[!addr_is4(&orig->src)], &h->addr[2]))
+			continue; /* of a NAT before */
 		t->dst = s->reply->masked ? orig->src : h->addr[2];
 		t->dport = h->port[2];
 		if (candidate_free(s, t))
@@ -292,8 +294,9 @@ static struct use use_of(const struct flowstate *fs, const struct flow_head *h, 
 
 	if (!translate_crowded(fs, h, &at))
 		return (struct use){};
-	return (struct use){.own_only = fs->crowd.held[at.site] >= share_of(fs, ports),
-		.own_first = fs->crowd.all_held[at.all] >= ports / 2};
+	uint32_t held = fs->crowd.held[at.site];
+	return (struct use){.own_only = held >= share_of(fs, ports),
+		.own_first = held > fs->crowd.site[at.site] && fs->crowd.all_held[at.all] >= ports / 2};
 }
 
 bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
@@ -399,7 +402,8 @@ enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, cons
 	bool readdress, struct place *reply)
 {
 	struct search s = {.fs = fs, .orig = orig, .reply = reply};
-	struct tuple t = reply->t;
+	const struct tuple natural = reply->t;
+	struct tuple t = natural;
 	bool outward = names_outward(&fs->names, h);
 
 	if (outward && fs->nat == FS_NAT_POOL)
@@ -409,9 +413,17 @@ enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, cons
 		if (d)
 			return d;
 		struct use use = use_of(fs, h, 1);
+		s.own_only = use.own_only || use.own_first;
+		if (s.own_only && !readdress) {
+			if (own_port(&s, &t))
+				return DROP_NONE;
+			lookup_aim(fs, reply, reply->realm, &natural, true);
+			if (natural_free(&s) || other_port(&s, &t, PORT_TRIES))
+				return DROP_NONE;
+			lookup_aim(fs, reply, reply->realm, &natural, true);
+			t = natural;
+		}
 		s.own_only = use.own_only;
-		if (!readdress && (use.own_only || use.own_first) && own_port(&s, &t))
-			return DROP_NONE;
 	}
 	if (!readdress && (natural_free(&s) || other_port(&s, &t, PORT_TRIES)))
 		return DROP_NONE;

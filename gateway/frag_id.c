@@ -12,9 +12,10 @@
 #define BLOCK        16u /* Identifications, and so many blocks below WHOLE: */
 #define BLOCKS       (WHOLE / BLOCK)
 #define RECENT       64u
-/* A site gets another block when there is a free one and it has less than A_SITE, or most are free. Else it begins anew with
- * the one that it used longest ago: what it mixes up then is its own. */
-#define A_SITE (BLOCKS / 8)
+/* A site gets another block when there is a free one and it has less than A_SITE, or most are free; but a quarter is for who
+ * has none. Else it begins anew with the one that it used longest ago: what it mixes up then is its own. */
+#define A_SITE    (BLOCKS / 8)
+#define FOR_OTHER (BLOCKS / 4)
 
 struct destination {
 	fs_id owner[BLOCKS];     /* FS_ID_NONE: nobody yet */
@@ -91,7 +92,7 @@ static unsigned block_for(struct destination *d, fs_id site, uint32_t now, unsig
 				found = b;
 		}
 	}
-	if (own && (found == BLOCKS || (own >= A_SITE && vacant <= BLOCKS / 2)))
+	if (own && (vacant <= FOR_OTHER || (own >= A_SITE && vacant <= BLOCKS / 2)))
 		found = oldest;
 	if (found != BLOCKS) {
 		d->owner[found] = site;

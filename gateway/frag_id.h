@@ -22,8 +22,8 @@ struct frag_ids;
 int frag_ids_new(struct frag_ids **out);
 void frag_ids_free(struct frag_ids *ids);
 
-/* For a datagram of fragments, of a site, to dst as it is in a realm. Returns false when other sites have all:
- * 2048 of them, who each have sent one at least. */
+/* For a datagram of fragments, of a site, to dst as it is in a realm. Returns false when other sites have
+ * all: 512 of them at least, who each have sent one. */
 bool frag_ids_take(struct frag_ids *ids, fs_id realm, const struct addr *dst, uint8_t proto, fs_id site,
 	uint64_t now_ms, uint16_t *id);
 /* The first of n following ones, for n whole datagrams. */

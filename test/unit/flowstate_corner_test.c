@@ -319,6 +319,29 @@ static void test_behind(void **state)
 	world_close(&w);
 }
 
+/* What a site has in quarantine of a NAT before is not given to its flows again, however few ports are left. */
+static void test_other_pool(void **state)
+{
+	struct world w;
+	(void)state;
+
+	world_new(&w, NULL, 100000);
+	for (int k = 0; k < 2; k++) {
+		w.cfg.nat = FS_NAT_POOL;
+		w.cfg.nat_pool[0] = (struct addr_range){
+			ip(k ? "198.51.100.9" : "198.51.100.8"), ip(k ? "198.51.100.9" : "198.51.100.8")};
+		fs_reconfigure(w.fs, &w.cfg);
+		for (uint16_t i = 0; i < 40000; i++) {
+			uint32_t f = begin(&w, w.site_a, w.a1,
+				tup(IPPROTO_UDP, "10.0.0.5", (uint16_t)(1024 + i), "192.0.2.9", 53), NULL);
+			struct tuple r = half(&w, f, FS_REPLY);
+			assert_true(addr_eq(&r.dst, &w.cfg.nat_pool[0].first));
+			fs_end(w.fs, f, w.now);
+		}
+	}
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -332,6 +355,7 @@ int main(void)
 		cmocka_unit_test(test_end_is_told_again),
 		cmocka_unit_test(test_trial_is_narrow),
 		cmocka_unit_test(test_behind),
+		cmocka_unit_test(test_other_pool),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,8 +62,8 @@ struct model {
 	struct mrec rec[SHARDS_MAX * FLOWS];
 	struct mclosed closed[CLOSED];
 	struct mevents events[SHARDS_MAX];
-	uint32_t masks_since[SHARDS_MAX]; /* 0: not since the start */
-	uint32_t forgotten;               /* closed tuples of until then may be missing */
+	uint32_t masks_since; /* 0: never */
+	uint32_t forgotten;   /* closed tuples of until then may be missing */
 	unsigned nclosed, evicted, released, shortened;
 	unsigned begun, translated, refused, full, limited, taken_again, passed, outside;
 	unsigned nats, stale, pooled, masked, no_family, exhausted, shared;
@@ -200,7 +200,7 @@ static void model_end(struct model *m, struct mrec *r)
 static void model_close(struct model *m, const struct mrec *r, int d, unsigned but)
 {
 	struct mclosed *c = &m->closed[m->nclosed++ % CLOSED];
-	uint32_t since = m->masks_since[r->shard];
+	uint32_t since = m->masks_since;
 	bool changed = since && units(m) - since < m->shard[0].cfg.timeout_s[FS_QUARANTINE] * UNITS_A_SECOND;
 	if (c->used)
 		m->forgotten = c->since;

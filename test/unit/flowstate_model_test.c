@@ -90,8 +90,6 @@ static void op_nat(struct model *m)
 	enum fs_nat before = m->nat;
 	m->nat = (enum fs_nat)rnd(m, 3);
 	bool other_mask = (before == FS_NAT_KERNEL) != (m->nat == FS_NAT_KERNEL);
-	for (unsigned s = 0; other_mask && s < m->nshards; s++)
-		m->masks_since[s] = units(m);
 	m->share = rnd(m, 3) * 40;
 	memset(m->pool, 0, sizeof(m->pool));
 	m->pool[0] = (struct addr_range){ip("203.0.113.1"), ip("203.0.113.1")};
@@ -118,8 +116,11 @@ static void op_nat(struct model *m)
 			m->stale += !r->quarantined;
 			if (!r->quarantined)
 				model_end(m, r);
-			if (m->nat == FS_NAT_KERNEL)
+			if (m->nat == FS_NAT_KERNEL) {
+				m->nat = before;
 				model_release(m, r);
+				m->nat = FS_NAT_KERNEL;
+			}
 			continue;
 		}
 		if (r->quarantined)
@@ -132,6 +133,8 @@ static void op_nat(struct model *m)
 		model_end(m, r);
 		m->stale++;
 	}
+	if (other_mask)
+		m->masks_since = units(m);
 	m->nats++;
 }
 
@@ -183,7 +186,7 @@ static void op_begin(struct model *m)
 	}
 	assert_true(to_egress || d != DROP_NONE || (old && old->quarantined) ||
 		    closed_for(m, s, ua, ub, &t) >= quarantine);
-	bool settles = a == EGRESS && m->masks_since[s] && units(m) - m->masks_since[s] < 10 * UNITS_A_SECOND;
+	bool settles = a == EGRESS && m->masks_since && units(m) - m->masks_since < 10 * UNITS_A_SECOND;
 	if (!may_take(old, dir, ub) || settles || hidden_from(m, s, ua, &t, ub)) {
 		assert_int_equal(d, DROP_TUPLE_COLLISION);
 		m->refused++;
@@ -428,7 +431,6 @@ static void op_reopen(struct model *m)
 	fs_close(w->fs);
 	w->now = m->now;
 	world_open(w);
-	m->masks_since[s] = 0;
 	listen_to(m, s);
 	assert_int_equal(w->rep.kind, FS_OPEN_ADOPTED);
 	assert_int_equal(w->rep.torn, 0);
