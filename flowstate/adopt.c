@@ -61,8 +61,11 @@ static bool to_be_had(const struct flowstate *fs, struct place *p)
 {
 	lookup(fs, p);
 	uint32_t across = lookup_across(fs, p);
-	if (across != REF_NONE && across != p->ref)
-		return false;
+	if (across != REF_NONE && place_is(fs, p, across)) {
+		if (p->ref != REF_NONE)
+			return false;
+		p->ref = across;
+	}
 	return p->ref == REF_NONE ||
 	       (REF_DIR(p->ref) == FS_ORIG && !is_live(head_of(fs, REF_RECORD(p->ref))));
 }

@@ -24,7 +24,8 @@
  *	                                                                        but of a flow from a site to an egress
  *
  * Invariants
- *   - A tuple is in the index at most once a realm: of a live flow's half, or of a quarantined one.
+ *   - A tuple is in the index at most once a realm: of a live flow's half, or of a quarantined one. Masked (state.h), it is
+ *     so without its destination.
  *   - A live flow's attachments are ways into its realms; that they are bound is asked at each look-up.
  *   - A record in the file is whole (its mark is its checksum), or it is not one.
  *   - Every record that is not free hangs in the wheel, in a second in which it is not overdue yet.

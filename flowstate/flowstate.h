@@ -8,7 +8,8 @@
  * FS_REPLY when it matches the reply half.
  *
  * Invariants, which the model test holds against random operations:
- *   - within a realm no two live flows have a tuple in common, original or reply;
+ *   - within a realm no two live flows have a tuple in common, original or reply; where the kernel masquerades, none of
+ *     an egress's replies is like another in all but the destination;
  *   - a reply tuple freed by one site is closed to other sites for the quarantine time, and so is the original one of a
  *     flow that did not go from a site to an egress;
  *   - a packet that arrived in one realm never touches a flow that has no half in it.
@@ -110,7 +111,8 @@ int fs_open(struct flowstate **out, const struct fs_config *cfg, uint64_t now_ms
 /* Unmaps and leaves the file as it is, for the next start. */
 void fs_close(struct flowstate *fs);
 
-/* Applies new timeouts, limits and NAT; flows with a source address that the NAT would not give any more end. max, path, overlap pools and shards cannot change. */
+/* Applies new timeouts, limits and NAT. Flows with a source address that the NAT would not give any more end, and when
+ * FS_NAT_KERNEL comes or goes all that lead to an egress. max, path, overlap pools and shards cannot change. */
 void fs_reconfigure(struct flowstate *fs, const struct fs_config *cfg);
 
 /* The id of a name: that of an earlier run if it is known and, for a tunnel, still belongs to the same site and has

@@ -197,9 +197,8 @@ static uint32_t exactly(const struct flowstate *fs, uint16_t realm, const struct
 static bool is_mask(const struct flowstate *fs, uint32_t ref, uint16_t realm, const struct tuple *t)
 {
 	const struct flow_head *h = head_of(fs, REF_RECORD(ref));
-	return half_masked(fs, h, REF_DIR(ref)) && addr_eq(&h->addr[FS_REPLY], &t->src) &&
-	       memcmp(&h->port[FS_REPLY], &t->sport, 4) == 0 && h->proto == t->proto &&
-	       h->realm[FS_REPLY] == realm && addr_is4(&h->addr[2]) == addr_is4(&t->dst);
+	return addr_eq(&h->addr[FS_REPLY], &t->src) && memcmp(&h->port[FS_REPLY], &t->sport, 4) == 0 &&
+	       h->proto == t->proto && h->realm[FS_REPLY] == realm && half_masked(fs, h, REF_DIR(ref));
 }
 
 static uint32_t by_mask(const struct flowstate *fs, uint16_t realm, const struct tuple *t, uint64_t hash)
@@ -227,21 +226,13 @@ uint32_t lookup_across(const struct flowstate *fs, const struct place *p)
 {
 	if (!fs->masks || !is_egress(fs, p->realm) || (p->masked && !fs->from_outside))
 		return REF_NONE;
-	return exactly(fs, p->realm, &p->t, lookup_hash(fs, p->realm, &p->t, !p->masked));
-}
-
-uint32_t lookup_behind_mask(const struct flowstate *fs, const struct place *p)
-{
-	if (p->masked || !fs->masks || !is_egress(fs, p->realm))
-		return REF_NONE;
-	return by_mask(fs, p->realm, &p->t, lookup_hash(fs, p->realm, &p->t, true));
+	uint64_t hash = lookup_hash(fs, p->realm, &p->t, !p->masked);
+	return p->masked ? exactly(fs, p->realm, &p->t, hash) : by_mask(fs, p->realm, &p->t, hash);
 }
 
 void lookup(const struct flowstate *fs, struct place *p)
 {
 	p->ref = p->masked ? by_mask(fs, p->realm, &p->t, p->hash) : exactly(fs, p->realm, &p->t, p->hash);
-	if (p->ref == REF_NONE)
-		p->ref = lookup_across(fs, p);
 }
 
 /* A part of a batch on its way: as many as the processor can wait for at once. */

@@ -247,7 +247,7 @@ bool pressure_make_room(struct flowstate *fs, uint16_t site)
 		fs->on_end(fs->on_end_arg, i, true);
 	if (head_of(fs, i)->state == FS_QUARANTINE) { /* it is free where there is no quarantine */
 		close_halves(fs, i);
-		expire_release(fs, i);
+		record_free(fs, i);
 	}
 	return true;
 }

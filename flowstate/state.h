@@ -33,11 +33,12 @@ struct flowstate {
 
 	struct addr_range overlap[2], nat_pool[2]; /* IPv4, IPv6 */
 	enum fs_nat nat;
-	/* The kernel gives all that leaves by an egress one address: whom an answer is for can be seen by its port alone. */
+	/* The kernel gives all that leaves by an egress one address, so that whom an answer is for can be seen by its port alone. It
+	 * is the NAT by which the arena's flows began: after a restart maybe not yet the one in use. */
 	bool masks;
 	uint32_t from_outside; /* records, live or quarantined, of flows that began at an egress */
 	uint32_t nat_share;
-	struct crowd crowd; /* of the live flows to an egress */
+	struct crowd crowd; /* of the flows to an egress */
 	struct sip_key pool_key, shard_key, random_key;
 	uint64_t random_count;
 	uint16_t nshards, shard;
@@ -122,7 +123,7 @@ static inline bool half_masked(const struct flowstate *fs, const struct flow_hea
 	return fs->masks && dir == FS_REPLY && names_outward(&fs->names, h);
 }
 
-/* Has that changed within the last units of time? Also over a restart. */
+/* Has it begun or ceased to be so within the last units of time? Known over a restart, too. */
 static inline bool masks_changed(const struct flowstate *fs, uint32_t units)
 {
 	uint32_t since = fs->arena.header->masks_since;
@@ -144,12 +145,15 @@ void lookup_aim(
 /* Aims at both halves of each of n records, hashing many at a time. */
 void lookup_aim_records(
 	const struct flowstate *fs, const uint32_t *records, unsigned n, struct place (*half)[2]);
-/* Sets p->ref: a half of a live flow (findable or not), or of a quarantined one. */
+/* Sets p->ref: a half of a live flow (findable or not), or of a quarantined one, masked or not as the place is. */
 void lookup(const struct flowstate *fs, struct place *p);
-/* Who has the same tuple, and is of the other kind, masked or not: the index does not lead from one to the other. */
+/* Of the other kind, which the index does not lead to from there: who has p's tuple if p is masked, and if it is not, the masked
+ * half that would be its, whatever its destination. */
 uint32_t lookup_across(const struct flowstate *fs, const struct place *p);
-/* Who would have it if it were masked, of a place that is not, in the realm of an egress that masks. */
-uint32_t lookup_behind_mask(const struct flowstate *fs, const struct place *p);
+static inline bool place_is(const struct flowstate *fs, const struct place *p, uint32_t ref)
+{
+	return record_half_is(head_of(fs, REF_RECORD(ref)), REF_DIR(ref), p->realm, &p->t);
+}
 uint64_t lookup_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t, bool masked);
 /* The same over restarts: of the filters of closed.h. */
 uint64_t lookup_closed_hash(const struct flowstate *fs, uint16_t realm, const struct tuple *t, bool masked);

@@ -125,17 +125,16 @@ static bool gives_way(struct flowstate *fs, struct place *p, uint16_t other)
 bool translate_free(struct flowstate *fs, struct place *p, uint16_t other)
 {
 	lookup(fs, p);
+	uint32_t across = lookup_across(fs, p);
+	bool alike = across != REF_NONE && !place_is(fs, p, across);
+	if (p->ref == REF_NONE && !alike) {
+		p->ref = across;
+		across = REF_NONE;
+	}
 	if (!gives_way(fs, p, other))
 		return false;
-	/* What begins outside may be a late answer to another host of who has, or had, that port. */
-	uint32_t hidden = lookup_behind_mask(fs, p);
-	if (hidden != REF_NONE && hidden != p->ref &&
-		head_of(fs, REF_RECORD(hidden))->realm[FS_ORIG] != other) {
-		p->ref = hidden;
-		return false;
-	}
-	uint32_t across = lookup_across(fs, p);
-	if (across == REF_NONE || across == p->ref)
+	/* What begins outside may be a late answer to another host of who has, or had, that port: with his own site it may. */
+	if (across == REF_NONE || (alike && head_of(fs, REF_RECORD(across))->realm[FS_ORIG] == other))
 		return true;
 	/* One may make way for a flow, not two. */
 	p->ref = across;
@@ -168,13 +167,17 @@ static bool port_stays(const struct tuple *t)
 	       (port >= PORT_LOW && !(t->proto == IPPROTO_UDP && port == PORT_IPSEC_NAT_T));
 }
 
+static bool may_be_given(const struct search *s, const struct tuple *t)
+{
+	bool masked = s->reply->masked;
+	return (!masked || port_stays(t)) && in_our_shard(s->fs, t, masked);
+}
+
 /* Aims the reply's place at the candidate, which is ours if it is free. */
 static bool candidate_free(struct search *s, const struct tuple *t)
 {
 	s->reply->ref = REF_NONE; /* nobody here holds it */
-	if (s->reply->masked && !port_stays(t))
-		return false;
-	if (!in_our_shard(s->fs, t, s->reply->masked))
+	if (!may_be_given(s, t))
 		return false;
 	lookup_aim(s->fs, s->reply, s->reply->realm, t, s->reply->masked);
 	return aimed_free(s);
@@ -182,9 +185,7 @@ static bool candidate_free(struct search *s, const struct tuple *t)
 
 static bool natural_free(struct search *s)
 {
-	const struct place *reply = s->reply;
-	return (!reply->masked || port_stays(&reply->t)) && in_our_shard(s->fs, &reply->t, reply->masked) &&
-	       aimed_free(s);
+	return may_be_given(s, &s->reply->t) && aimed_free(s);
 }
 
 /* ---- ports and addresses ------------------------------------------------------------------------------- */
@@ -281,22 +282,22 @@ static enum drop crowd_check(const struct flowstate *fs, const struct flow_head 
 	return fs->crowd.site[at.site] >= share_of(fs, most) ? DROP_NAT_SITE_LIMIT : DROP_NONE;
 }
 
-/* How a site gets a port towards a destination, of those that this many addresses have. Those in quarantine are as good as
- * used, for others: who has some, and has its share of all, gets no others; and where most are used it gets them before free ones. */
-struct use {
-	bool own_only, own_first;
-};
+/* Which ports towards a destination a site gets, of those that this many addresses have. Those in quarantine are as good as used,
+ * for others: who has its share of all gets only what it has there itself, if anything; and where most are used it gets that
+ * before free ones. */
+enum use { ANY_PORT, OWN_FIRST, OWN_ONLY, NO_PORT };
 
-static struct use use_of(const struct flowstate *fs, const struct flow_head *h, uint64_t addresses)
+static enum use use_of(const struct flowstate *fs, const struct flow_head *h, uint64_t addresses)
 {
 	uint64_t ports = (PORT_HIGH - PORT_LOW + 1) * (addresses < 65536 ? addresses : 65536);
 	struct crowd_at at;
 
 	if (!translate_crowded(fs, h, &at))
-		return (struct use){};
-	uint32_t held = fs->crowd.held[at.site];
-	return (struct use){.own_only = held >= share_of(fs, ports),
-		.own_first = held > fs->crowd.site[at.site] && fs->crowd.all_held[at.all] >= ports / 2};
+		return ANY_PORT;
+	uint32_t held = fs->crowd.held[at.site], live = fs->crowd.site[at.site];
+	if (held >= share_of(fs, ports))
+		return held > live ? OWN_ONLY : NO_PORT;
+	return held > live && fs->crowd.all_held[at.all] >= ports / 2 ? OWN_FIRST : ANY_PORT;
 }
 
 bool translate_stale(const struct flowstate *fs, const struct flow_head *h)
@@ -390,10 +391,12 @@ static enum drop from_nat_pool(struct search *s, const struct flow_head *h, stru
 		return DROP_NAT_FAMILY;
 	a.at = place_of(fs, &nobody, s->orig->realm) % a.count;
 	a.own = share_of(fs, a.count);
-	struct use use = use_of(fs, h, a.count);
-	s->own_only = use.own_only;
-	if ((use.own_only || use.own_first) && own_port(s, t))
+	enum use use = use_of(fs, h, a.count);
+	if (use == NO_PORT)
+		return DROP_NAT_SITE_LIMIT;
+	if (use != ANY_PORT && own_port(s, t))
 		return DROP_NONE;
+	s->own_only = use == OWN_ONLY;
 	enum drop d = other_address(s, t, &a);
 	return d && s->own_only ? DROP_NAT_SITE_LIMIT : d;
 }
@@ -404,27 +407,27 @@ enum drop translate_choose(struct flowstate *fs, const struct flow_head *h, cons
 	struct search s = {.fs = fs, .orig = orig, .reply = reply};
 	const struct tuple natural = reply->t;
 	struct tuple t = natural;
-	bool outward = names_outward(&fs->names, h);
+	enum use use = ANY_PORT;
 
-	if (outward && fs->nat == FS_NAT_POOL)
+	if (names_outward(&fs->names, h) && fs->nat == FS_NAT_POOL)
 		return from_nat_pool(&s, h, &t);
 	if (reply->masked) {
 		enum drop d = crowd_check(fs, h);
 		if (d)
 			return d;
-		struct use use = use_of(fs, h, 1);
-		s.own_only = use.own_only || use.own_first;
-		if (s.own_only && !readdress) {
-			if (own_port(&s, &t))
-				return DROP_NONE;
-			lookup_aim(fs, reply, reply->realm, &natural, true);
-			if (natural_free(&s) || other_port(&s, &t, PORT_TRIES))
-				return DROP_NONE;
-			lookup_aim(fs, reply, reply->realm, &natural, true);
-			t = natural;
-		}
-		s.own_only = use.own_only;
+		use = use_of(fs, h, 1);
+		if (use == NO_PORT)
+			return DROP_NAT_SITE_LIMIT;
 	}
+	if (use != ANY_PORT && !readdress) {
+		s.own_only = true;
+		if (own_port(&s, &t) || candidate_free(&s, &natural) || other_port(&s, &t, PORT_TRIES))
+			return DROP_NONE;
+		if (use == OWN_ONLY)
+			return DROP_NAT_SITE_LIMIT;
+		lookup_aim(fs, reply, reply->realm, &natural, true);
+	}
+	s.own_only = use == OWN_ONLY;
 	if (!readdress && (natural_free(&s) || other_port(&s, &t, PORT_TRIES)))
 		return DROP_NONE;
 	/* Another address makes no difference to who sees none. */

@@ -6,8 +6,8 @@
  *
  *   - a datagram that came in fragments gets one that no datagram of another site to that destination had within
  *     FRAG_ID_WAIT_MS, but for a restart in between. There are few of them, so a site gets them in blocks, and never all;
- *   - one that came whole, and may be fragmented further on, gets the next of the others: equal ones are 32768 datagrams
- *     apart, and what a site chose itself says nothing.
+ *   - one that came whole, and may be fragmented further on, gets the next of the others: equal ones are about 32768
+ *     datagrams apart, of those to destinations of one hash, and what a site chose itself says nothing.
  */
 #ifndef ARRD_FRAG_ID_H
 #define ARRD_FRAG_ID_H

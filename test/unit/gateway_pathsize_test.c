@@ -44,6 +44,35 @@ static void fragments_make_up_the_original(void **state)
 	}
 }
 
+/* Where somebody has cleared DF all datagrams of a server may have the Identification 0: their fragments do not. */
+static void without_identification(void **state)
+{
+	struct spec s = kind_spec(UDP4), back;
+	static uint8_t b[PKT_MAX];
+	struct pkt p;
+
+	(void)state;
+	rig.ct[A1].mtu = 576;
+	from_branch(A1, &s);
+	p = only_out(TO_TUN);
+	back = answer_to(&p);
+	back.df = false;
+	back.payload_len = 1000;
+	for (unsigned i = 0, last = 0; i < 4; i++) {
+		uint32_t len = packet_make(b, &back);
+
+		be16_put(b + 4, 0);
+		packet_ip_csum(b);
+		rig_forget();
+		raw_from_egress(NULL, b, len);
+		assert_int_equal(rig.nout, 2);
+		assert_int_equal(be16_get(rig.out[0].data + 4), be16_get(rig.out[1].data + 4));
+		if (i)
+			assert_int_not_equal(be16_get(rig.out[0].data + 4), last);
+		last = be16_get(rig.out[0].data + 4);
+	}
+}
+
 /* A super-packet from the TUN becomes segments of the size that it says. */
 static void super_packet_to_a_tunnel(void **state)
 {
@@ -158,6 +187,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(fragments_make_up_the_original),
+		CASE(without_identification),
 		CASE(super_packet_to_a_tunnel),
 		CASE(partial_checksum_to_a_tunnel),
 		CASE(merged_input),
